@@ -1,0 +1,42 @@
+# The two commands of the README, and the few that development needs.
+SHELL := bash
+SOURCE ?= shop
+ROWS ?= 20000
+IN := . bin/env &&
+
+.PHONY: help setup demo ui test check unit format lock docs clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
+
+setup: ## install what is needed below var/ (a no-op when it is there)
+	@bin/setup
+
+demo: setup ## run the main job through Airflow and show the result; SOURCE=, DATA=, AS_OF=, ROWS= choose other data
+	@$(IN) python bin/demo.py --source "$(SOURCE)" --rows "$(ROWS)" $(if $(DATA),--data "$(DATA)") $(if $(AS_OF),--as-of "$(AS_OF)")
+
+ui: setup ## Airflow in the browser on 127.0.0.1:8080, with the demo's warehouse; SOURCE= chooses it
+	@$(IN) export LAKEHOUSE_WAREHOUSE=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/warehouse LAKEHOUSE_LANDING=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/landing LAKEHOUSE_REPORTS=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/reports && \
+	  airflow db migrate >/dev/null 2>&1 && airflow pools set lakehouse 1 "One stage at a time on one warehouse" >/dev/null 2>&1 && \
+	  echo "Airflow is starting; open $$AIRFLOW__API__BASE_URL (Ctrl-C ends it)" && exec airflow standalone
+
+test: setup check ## everything: checks, then all tests
+	@$(IN) pytest
+
+check: setup ## formatting, lint, types, generated files
+	@$(IN) ruff format --check . && ruff check . && mypy && python bin/generate-docs --check
+
+unit: setup ## the tests that need no Spark, in seconds
+	@$(IN) pytest tests/unit tests/dags tests/plugins
+
+format: setup ## format the code and mend what can be mended
+	@$(IN) ruff format . && ruff check --fix .
+
+docs: setup ## write what follows from the catalogue and the contracts
+	@$(IN) python bin/generate-docs
+
+lock: setup ## pin requirements.in into requirements.txt
+	@$(IN) uv pip compile -q --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" requirements.in -o requirements.txt
+
+clean: ## remove all state but the virtual environment and the jars
+	rm -rf var/demo var/airflow var/warehouse var/landing var/reports

@@ -1,0 +1,1 @@
+"""What the DAG files share. Light: no pyspark, no database, no network."""

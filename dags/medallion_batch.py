@@ -1,0 +1,87 @@
+"""# medallion_batch: landing files to feature tables
+
+`ingest >> validate >> merge >> featurize >> optimize`, each a spark-submit of `spark_jobs/<stage>.py`.
+
+**When.** By hand, by backfill, or on the cron expression in `LAKEHOUSE_SCHEDULE` (`@hourly`, `@daily`);
+without it, only by hand. Runs never overlap.
+
+**Needs.** The connection `lakehouse_spark` (type `spark`, a master as host) and the pool `lakehouse` with
+one slot (`airflow pools set lakehouse 1 "One stage at a time on one warehouse"`).
+
+**Parameters**
+
+| name | meaning |
+|---|---|
+| `as_of` | instant up to which events count in gold; empty: the end of the run's data interval |
+| `sources` | names of sources to ingest and validate; empty: all |
+| `landing` | folder that holds one folder per source |
+
+**When it fails.** The task's last line says what is wrong and what to do. Running the DAG again, or
+clearing the failed task, is always safe: each file, row and batch counts once, and a run with nothing
+new changes nothing.
+
+| exit code | meaning | what to do |
+|---|---|---|
+| 64 | wrong arguments | mend the parameter or the setting that the message names |
+| 65 | a batch was refused: too many bad rows, or columns that a source with `schema_mode: fail` forbids | look at the reasons in the report; mend the contract or the source, then `validate.py --release BATCH` |
+| 69, 75 | service unreachable, concurrent writer | nothing: the task is tried again |
+| 70 | a bug | report it, with the task's log |
+| 78 | wrong configuration or contract | mend the file that the message names |
+
+Each task's XCom is its run report: rows in, accepted, quarantined, merged; table versions; seconds per step.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from airflow.sdk import DAG, Param
+from lakehouse_dags.settings import settings
+from lakehouse_dags.stages import DEFAULT_ARGS, stage_task
+
+SETTINGS = settings()
+
+with DAG(
+    dag_id="medallion_batch",
+    description="Landing files to bronze, silver and gold",
+    doc_md=__doc__,
+    schedule=SETTINGS.schedule,
+    start_date=datetime(2024, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    tags=["lakehouse", "batch"],
+    params={
+        "as_of": Param(
+            default="",
+            type="string",
+            title="As of",
+            description="Instant up to which events count, such as 2026-03-31 or 2026-03-31T12:00:00+00:00. "
+            "Empty: the end of the run's data interval.",
+        ),
+        "sources": Param(
+            default=[],
+            type="array",
+            items={"type": "string"},
+            title="Sources",
+            description="Sources to ingest and validate, one a line. Empty: all.",
+        ),
+        "landing": Param(
+            default=SETTINGS.landing,
+            type="string",
+            minLength=1,
+            title="Landing folder",
+            description="Folder or URI that holds one folder per source.",
+        ),
+    },
+) as dag:
+    only = "{{ params.sources | join(',') }}"
+    as_of = "{{ params.as_of or (dag_run.data_interval_end or dag_run.run_after).isoformat() }}"
+
+    ingest = stage_task("ingest", SETTINGS, "--landing", "{{ params.landing }}", "--only", only)
+    validate = stage_task("validate", SETTINGS, "--only", only)
+    merge = stage_task("merge", SETTINGS)
+    featurize = stage_task("featurize", SETTINGS, "--as-of", as_of)
+    optimize = stage_task("optimize", SETTINGS)
+
+    ingest >> validate >> merge >> featurize >> optimize

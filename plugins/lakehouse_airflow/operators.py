@@ -1,0 +1,116 @@
+"""Running a stage script from Airflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.exceptions import AirflowException
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk.bases.hook import BaseHook
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+RETRYABLE = {69: "a service is unreachable", 75: "try again"}
+MEANINGS = {
+    64: "wrong arguments",
+    65: "data refused",
+    70: "a bug",
+    78: "wrong configuration",
+    **RETRYABLE,
+}
+
+
+class StageOperator(SparkSubmitOperator):
+    """spark-submit a stage script, bring its run report back, and retry only what can succeed.
+
+    Beyond the provider's operator:
+
+    * a connection that is missing, or of another type, fails the task and says so, where the
+      provider would go to YARN;
+    * the stage's exit code decides: 69 and 75, and a process that was killed, are tried again;
+      every other failure is final, with the stage's own line as the reason;
+    * the run report becomes the task's XCom;
+    * the whole process group ends with the task, not the JVM alone.
+
+    :param report_path: where the script writes its run report; passed to it as ``--report``. (templated)
+    """
+
+    template_fields: Sequence[str] = (*SparkSubmitOperator.template_fields, "report_path")
+    ui_color = "#e8f1fb"
+
+    def __init__(self, *, report_path: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.report_path = report_path
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        self._check_connection()
+        report = Path(self.report_path)
+        # A report of an earlier attempt must not be taken for this one's.
+        report.unlink(missing_ok=True)
+        self._hook = hook = self._get_hook()
+        try:
+            hook.submit(self.application, start_new_session=True)
+        except AirflowException as error:
+            process = getattr(hook, "_submit_sp", None)
+            self._fail(None if process is None else process.returncode, _read(report), error)
+        result = _read(report)
+        if result is None:
+            raise AirflowFailException(f"{self.application} ended well but left no report at {report}.")
+        for line in result["warnings"]:
+            self.log.warning("%s", line)
+        return result
+
+    def on_kill(self) -> None:
+        process = getattr(self._hook, "_submit_sp", None)
+        if process is not None and process.poll() is None:
+            self.log.info("Ending process group %s", process.pid)
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(timeout=5)
+            except Exception:
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def _check_connection(self) -> None:
+        variable = f"AIRFLOW_CONN_{self._conn_id.upper()}"
+        example = f"""{variable}='{{"conn_type": "spark", "host": "local[*]"}}'"""
+        try:
+            connection = BaseHook.get_connection(self._conn_id)
+        except AirflowNotFoundException:
+            raise AirflowFailException(
+                f"The connection '{self._conn_id}' is not defined. Add it in Admin > Connections, or set {example}."
+            ) from None
+        if connection.conn_type != "spark" or not connection.host:
+            raise AirflowFailException(
+                f"The connection '{self._conn_id}' is of type '{connection.conn_type}' with host "
+                f"'{connection.host or ''}'; it must be of type 'spark' and name a master, such as {example}."
+            )
+
+    def _fail(self, code: int | None, report: dict[str, Any] | None, error: Exception) -> None:
+        """Turn spark-submit's failure into the right kind of Airflow failure. Always raises."""
+        if code is None:
+            raise AirflowFailException(f"spark-submit could not be started: {error}") from None
+        reason = (report or {}).get("error") or f"{Path(self.application).stem} left no report"
+        if code < 0 or code > 128:
+            number = -code if code < 0 else code - 128
+            raise AirflowException(f"ended by signal {number}; it will go on where it stopped. {reason}") from None
+        text = f"exit code {code} ({MEANINGS.get(code, 'spark-submit failed; see the log above')}): {reason}"
+        if code in RETRYABLE:
+            raise AirflowException(text) from None
+        raise AirflowFailException(text) from None
+
+
+def _read(report: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(report.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+__all__ = ["StageOperator"]

@@ -1,0 +1,270 @@
+"""What every stage script does alike: arguments, session, report, exit code.
+
+A setting is taken from its argument, else from the environment (``LAKEHOUSE_WAREHOUSE`` for
+``--warehouse``), else from the YAML file named by ``--conf-file``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import traceback
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import yaml
+
+from lakehouse import __version__
+from lakehouse.contracts import Contract, entities, load_contracts
+from lakehouse.errors import ConfigurationError, LakehouseError, ServiceUnavailable, TryAgain, UsageError
+from lakehouse.report import RUNS_DDL, RunReport
+
+if TYPE_CHECKING:
+    from lakehouse.sources import Input
+    from lakehouse.tables import Warehouse
+
+EXIT_CODES = """exit codes:
+  0  done                                  69  a service is unreachable (worth a retry)
+  64 wrong arguments                       70  a bug: please report it
+  65 data refused: too many bad rows,      75  try again: a concurrent writer won
+     or columns that a source forbids      78 wrong configuration or contract"""
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Context:
+    """Everything a stage's function gets: nothing else reads the clock, the environment or argv."""
+
+    warehouse: Warehouse
+    contracts: dict[str, Contract]
+    entities: dict[str, Contract]
+    inputs: list[Input]
+    only: list[str]
+    run_id: str
+    now: datetime
+    as_of: datetime | None
+    report: RunReport
+    args: argparse.Namespace
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, todo=f"See {self.prog} --help.")
+
+
+def bare_parser(stage: str, description: str) -> argparse.ArgumentParser:
+    """A parser whose mistakes are UsageErrors and whose help tells the exit codes."""
+    return _Parser(
+        prog=f"{stage}.py",
+        description=description,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def parser(stage: str, description: str) -> argparse.ArgumentParser:
+    """The arguments that all stages share."""
+    p = bare_parser(stage, description)
+    p.add_argument("--warehouse", metavar="LOCATION", help="folder or URI of the tables, or catalog:NAME")
+    p.add_argument("--contracts", metavar="DIR", help="folder of *.odcs.yaml files (default: the project's)")
+    p.add_argument("--sources", metavar="DIR", help="folder of */source.yaml files (default: the project's)")
+    p.add_argument("--only", metavar="NAME,...", help="only these entities or sources")
+    p.add_argument("--run-id", metavar="ID", help="name of this run in reports and ledgers (default: a new one)")
+    p.add_argument("--as-of", metavar="INSTANT", help="ISO 8601 instant; a bare date is midnight UTC")
+    p.add_argument("--report", metavar="PATH", help="where to write the run report, as JSON")
+    p.add_argument("--conf-file", metavar="PATH", help="YAML file with settings, named like the arguments")
+    return p
+
+
+def instant(text: str) -> datetime:
+    """An ISO 8601 instant or date as an aware datetime in UTC; raises UsageError."""
+    try:
+        if not re.match(r"\d{4}-\d{2}-\d{2}", text):
+            raise ValueError(text)
+        value = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError as error:
+        raise UsageError(
+            f"'{text}' is not an instant", todo="Write 2026-03-01 or 2026-03-01T12:00:00+00:00."
+        ) from error
+    return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
+
+
+def run_stage(
+    stage: str, p: argparse.ArgumentParser, function: Callable[[Context], None], argv: Sequence[str] | None = None
+) -> int:
+    """Parse, build the context, call the stage's function, write the report; returns the exit code."""
+    now = datetime.now(UTC)
+    report = RunReport(stage, f"manual-{uuid.uuid4().hex[:12]}", now)
+    built: list[Context] = []
+
+    def work(args: argparse.Namespace, report: RunReport) -> None:
+        report.run_id = args.run_id or report.run_id
+        context = _context(stage, _checked(args), report, now)
+        built.append(context)
+        function(context)
+
+    return guard(report, p, work, argv, lambda: _record_run(built, report))
+
+
+def guard(
+    report: RunReport,
+    p: argparse.ArgumentParser,
+    work: Callable[[argparse.Namespace, RunReport], None],
+    argv: Sequence[str] | None = None,
+    before_report: Callable[[], None] = lambda: None,
+) -> int:
+    """Do the work; whatever goes wrong becomes a report, one line on standard error and an exit code."""
+    stage, path = report.stage, None
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        args = _fill(p.parse_args(argv))
+        path = args.report
+        work(args, report)
+        report.finish("done", 0)
+    except SystemExit:  # --help
+        raise
+    except BaseException as error:
+        # Once the end has begun, another signal must not cut the report short.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        known = _named(error)
+        if known is None:
+            report.traceback = traceback.format_exc()
+        message = f"{stage}: {known}" if known else f"{stage}: a bug: {type(error).__name__}: {_first_line(error)}"
+        report.finish("failed", known.exit_code if known else 70, message)
+    before_report()
+    if path:
+        try:
+            report.write(path)
+        except OSError as error:
+            report.finish(
+                "failed", report.exit_code or 78, report.error or f"{stage}: the report cannot be written: {error}"
+            )
+    if report.error:
+        if report.traceback:
+            print(report.traceback, file=sys.stderr)
+        print(report.error, file=sys.stderr, flush=True)
+    else:
+        report.say(f"done, {len(report.warnings)} warnings")
+    assert report.exit_code is not None
+    if threading.active_count() > 1 and report.exit_code == TryAgain.exit_code:
+        # Ended by a signal while pieces are still at work: nothing waits for them.
+        sys.stdout.flush()
+        os._exit(report.exit_code)
+    return report.exit_code
+
+
+def _fill(args: argparse.Namespace) -> argparse.Namespace:
+    """Fill what the arguments leave open from the environment, then the file, then the defaults."""
+    file = getattr(args, "conf_file", None) or os.environ.get("LAKEHOUSE_CONF_FILE")
+    settings: dict[str, Any] = {}
+    if file:
+        try:
+            settings = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigurationError(f"cannot be read: {' '.join(str(error).split())}", where=file) from error
+    defaults = {"contracts": str(ROOT / "contracts"), "sources": str(ROOT / "sources")}
+    for name, value in vars(args).items():
+        if value is None:
+            found = os.environ.get(f"LAKEHOUSE_{name.upper()}") or settings.get(
+                name.replace("_", "-"), defaults.get(name)
+            )
+            setattr(args, name, None if found is None else str(found))
+    return args
+
+
+def _checked(args: argparse.Namespace) -> argparse.Namespace:
+    """The arguments that all stages share, as far as they can be checked without Spark."""
+    for name in ("as_of", "warehouse"):
+        if getattr(args, name) == "":
+            raise UsageError(f"--{name.replace('_', '-')} is empty", todo="Give it a value or leave it out.")
+    if not args.warehouse:
+        raise UsageError("--warehouse is missing", todo="Name the folder of the tables.")
+    for name in ("contracts", "sources"):
+        if not Path(getattr(args, name)).is_dir():
+            raise UsageError(f"--{name} {getattr(args, name)}: no such folder")
+    return args
+
+
+def _context(stage: str, args: argparse.Namespace, report: RunReport, now: datetime) -> Context:
+    contracts = load_contracts(args.contracts)
+    report.contracts = {name: c.fingerprint for name, c in contracts.items()}
+    silver = entities(contracts)
+
+    # Only now is Spark needed: a wrong argument or contract is told without waiting for a JVM.
+    from lakehouse.session import build_session
+    from lakehouse.sources import load_sources
+    from lakehouse.tables import Warehouse
+
+    inputs = load_sources(args.sources, contracts)
+    only = [name.strip() for name in (args.only or "").split(",") if name.strip()]
+    as_of = instant(args.as_of) if args.as_of else None
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/|catalog:", args.warehouse):
+        args.warehouse = str(Path(args.warehouse).absolute())
+    warehouse = Warehouse(build_session(f"lakehouse {stage}"), args.warehouse, report)
+    return Context(warehouse, contracts, silver, inputs, only, report.run_id, now, as_of, report, args)
+
+
+def _record_run(built: list[Context], report: RunReport) -> None:
+    """Add the run to ops.runs, unless it changed nothing: a run with nothing to do writes no table version."""
+    if not built or not report.wrote:
+        return
+    context = built[0]
+
+    try:
+        row = (
+            report.run_id,
+            report.stage,
+            report.started_at,
+            report.steps["total"],
+            report.status,
+            report.exit_code,
+            __version__,
+            json.dumps(report.as_dict(), default=str),
+        )
+        frame = context.warehouse.spark.createDataFrame([row], RUNS_DDL).coalesce(1)
+        context.warehouse.append_always(frame, "ops.runs")
+    except Exception as error:
+        report.warnings.append(f"the run could not be recorded in ops.runs: {_first_line(error)}")
+
+
+def _terminate(signum: int, frame: object) -> NoReturn:
+    raise TryAgain("ended by a signal", todo="Run it again: it goes on where this run stopped.")
+
+
+def _named(error: BaseException) -> LakehouseError | None:
+    """The named error that something raised by Spark, Py4J or a socket amounts to; None for a bug."""
+    if isinstance(error, LakehouseError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return TryAgain("interrupted", todo="Run it again: it goes on where this run stopped.")
+    # Delta's conflicts reach Python as errors of the JVM, with their condition in brackets.
+    conflict = re.search(r"\[(DELTA_CONCURRENT\w*|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED)", str(error))
+    if conflict:
+        return TryAgain(f"a concurrent writer won ({conflict[1]})", todo="Run it again.")
+    if type(error).__name__ in ("Py4JNetworkError", "ConnectionRefusedError", "ConnectionResetError"):
+        return ServiceUnavailable(f"the connection to Spark is gone ({_first_line(error)})", todo="Run it again.")
+    if isinstance(error, PermissionError):
+        return ConfigurationError(f"not allowed: {error}", todo="Check the folder's owner and permissions.")
+    refused = re.search(
+        r"[^\n]*(Permission denied|Mkdirs failed|No space left on device|Not a directory)[^\n]*", str(error)
+    )
+    if refused:
+        return ConfigurationError(
+            f"a file cannot be written: {refused[0].strip()[:300]}",
+            todo="Check the warehouse's address, owner and space.",
+        )
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:500]

@@ -1,0 +1,1 @@
+"""Silver to gold: features as of an instant, from nothing that happened at or after it."""

@@ -1,0 +1,89 @@
+"""Silver as it was at an instant, in the shape that features are computed from.
+
+Every function takes frames and an instant ``as_of`` and keeps only what happened before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What customers did before an instant, with what was known of products and customers then.
+
+    transactions: transaction_id, order_id, customer_id, product_id, category, date, day, amount,
+        completed (whether it stands), first_day (of the customer's purchases)
+    interactions: customer_id, product_id, timestamp
+    products: product_id, category, price
+    customers: customer_id, registration_date
+    """
+
+    as_of: datetime
+    transactions: DataFrame
+    interactions: DataFrame
+    products: DataFrame
+    customers: DataFrame
+
+    @property
+    def purchases(self) -> DataFrame:
+        return self.transactions.where("completed")
+
+
+def valid_at(history: DataFrame, as_of: datetime) -> DataFrame:
+    """The interval of each key that an instant falls into.
+
+    Nothing is known of the time before a key's first version, so its first interval reaches back
+    for ever. Keys deleted before the instant are left out.
+    """
+    begun = F.col("_first") | (F.col("valid_from") < F.lit(as_of))
+    not_over = F.col("valid_to").isNull() | (F.col("valid_to") >= F.lit(as_of))
+    return history.where(begun & not_over & ~F.col("_deleted"))
+
+
+def _customers(history: DataFrame, as_of: datetime) -> DataFrame:
+    """Who was not deleted at the instant, with the earliest registration ever heard of."""
+    alive = valid_at(history, as_of).select("customer_id")
+    registered = (
+        history.where(~F.col("_deleted"))
+        .groupBy("customer_id")
+        .agg(F.min("registration_date").alias("registration_date"))
+    )
+    return alive.join(registered, "customer_id")
+
+
+def activity(
+    transactions_history: DataFrame,
+    interactions: DataFrame,
+    products_history: DataFrame,
+    customers_history: DataFrame,
+    as_of: datetime,
+) -> Activity:
+    """Everything before ``as_of``, each transaction in the status it had then."""
+    transactions = (
+        valid_at(transactions_history, as_of)
+        .where(F.col("date") < F.lit(as_of))
+        .select(
+            "transaction_id",
+            F.coalesce("order_id", "transaction_id").alias("order_id"),
+            "customer_id",
+            "product_id",
+            "date",
+            F.to_date("date").alias("day"),
+            "amount",
+            (F.col("transaction_status") == "Completed").alias("completed"),
+        )
+    )
+    return Activity(
+        as_of=as_of,
+        transactions=transactions,
+        interactions=interactions.where(F.col("timestamp") < F.lit(as_of)).select(
+            "customer_id", "product_id", "timestamp"
+        ),
+        products=valid_at(products_history, as_of).select("product_id", "category", "price"),
+        customers=_customers(customers_history, as_of),
+    )

@@ -1,0 +1,1 @@
+"""Landing files to bronze: each file loaded exactly once, its values as received."""

@@ -1,0 +1,167 @@
+"""The landing folder: which files are there, and what their first line says.
+
+Files are looked at through pyarrow's file systems (local, HDFS, S3, GCS, Azure), so that finding
+out that nothing is new takes no Spark job.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+
+import pyarrow as pa
+from pyarrow import fs
+
+from lakehouse.errors import ServiceUnavailable, UsageError
+from lakehouse.sources import Input
+
+HEADER_BYTES = 1 << 20
+GLOB = re.compile(r"[\\\[\]{}*?]")
+"""Characters of a file name that Spark would take for a pattern."""
+
+
+@dataclass(frozen=True)
+class LandedFile:
+    """A file as found. ``path`` is relative to the landing folder, ``modified`` in whole ms, UTC."""
+
+    path: str
+    size: int
+    modified: datetime
+
+
+class Unreadable(Exception):
+    """A file that cannot be loaded as it is; the message says why."""
+
+
+class Unreachable(Unreadable):
+    """A file that could not be opened; nothing is known of its content, so it is tried again next time."""
+
+
+def is_uri(location: str) -> bool:
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", location) is not None
+
+
+def _escape(match: re.Match[str]) -> str:
+    return "\\" + match[0]
+
+
+def _modified(info: fs.FileInfo) -> datetime:
+    return datetime.fromtimestamp((info.mtime_ns or 0) // 1_000_000 / 1000, tz=UTC)
+
+
+class Landing:
+    """The folder (or object-store prefix) that holds one folder per source."""
+
+    def __init__(self, location: str) -> None:
+        """Raises UsageError when there is no such folder, ServiceUnavailable when its store cannot be reached."""
+        self.location = location.rstrip("/") or "/"
+        if not is_uri(self.location):
+            # Not resolve(): Spark reports a link's address, not what it points to.
+            self.location = os.path.abspath(self.location)  # noqa: PTH100
+        uri = self.location.replace("s3a://", "s3://", 1)
+        try:
+            store = fs.FileSystem.from_uri(uri) if is_uri(uri) else (fs.LocalFileSystem(), uri)
+            self._fs: fs.FileSystem = store[0]
+            self._root: str = store[1]
+            kind = self._fs.get_file_info(self._root).type
+        except (OSError, pa.ArrowException) as error:
+            raise ServiceUnavailable(
+                " ".join(str(error).split()), where=location, todo="Check the address and the credentials."
+            ) from error
+        if kind != fs.FileType.Directory:
+            raise UsageError("no such folder", where=location, todo="Point --landing at the folder with the sources.")
+
+    def uri(self, path: str) -> str:
+        """The address of a landed file for Spark."""
+        return f"{self.location}/{GLOB.sub(_escape, path)}"
+
+    def is_unchanged(self, file: LandedFile) -> bool:
+        """Whether a file is still the one that was discovered."""
+        info = self._fs.get_file_info(f"{self._root}/{file.path}")
+        return info.type == fs.FileType.File and (info.size or 0, _modified(info)) == (file.size, file.modified)
+
+    @property
+    def address(self) -> str:
+        """The folder as it stands in the addresses that Spark reports for its files, decoded."""
+        return self._root
+
+    def find(self, source: Input) -> list[LandedFile] | None:
+        """The input's files in all subfolders, by path; None when its folder is not there.
+
+        Names that begin with ``_`` or ``.`` are passed over, at any depth, and so are the input's
+        ignore patterns.
+        """
+        base = f"{self._root}/{source.path}"
+        if self._fs.get_file_info(base).type != fs.FileType.Directory:
+            return None
+        found = []
+        for info in self._fs.get_file_info(fs.FileSelector(base, recursive=True)):
+            if info.type != fs.FileType.File:
+                continue
+            inside = info.path[len(base) + 1 :]
+            if any(part.startswith(("_", ".")) for part in inside.split("/")):
+                continue
+            if not fnmatchcase(info.base_name, source.pattern):
+                continue
+            if any(fnmatchcase(info.base_name, pattern) for pattern in source.ignore):
+                continue
+            found.append(LandedFile(f"{source.path}/{inside}", info.size or 0, _modified(info)))
+        return sorted(found, key=lambda f: f.path)
+
+    def headers(self, source: Input, files: list[LandedFile]) -> dict[LandedFile, tuple[str, ...] | Unreadable]:
+        """The column names of each CSV file, or why it has none."""
+
+        def one(file: LandedFile) -> tuple[str, ...] | Unreadable:
+            try:
+                return self._header(source, file)
+            except Unreadable as error:
+                return error
+
+        with ThreadPoolExecutor(max_workers=16) as pool:
+            return dict(zip(files, pool.map(one, files), strict=True))
+
+    def _can_be_read(self, file: LandedFile) -> bool:
+        try:
+            with self._fs.open_input_stream(f"{self._root}/{file.path}", compression=None) as stream:
+                stream.read(1)
+        except (OSError, pa.ArrowException):
+            return False
+        return True
+
+    def _header(self, source: Input, file: LandedFile) -> tuple[str, ...]:
+        options = dict(source.options)
+        encoding = options.get("encoding", "utf-8")
+        try:
+            with self._fs.open_input_stream(f"{self._root}/{file.path}", compression="detect") as stream:
+                head = stream.read(HEADER_BYTES)
+        except PermissionError as error:
+            raise Unreachable("may not be opened: check its owner and permissions") from error
+        except (OSError, pa.ArrowException) as error:
+            if not self._can_be_read(file):
+                raise Unreachable(f"cannot be opened now: {' '.join(str(error).split())}") from error
+            raise Unreadable(f"cannot be unpacked: {' '.join(str(error).split())}") from error
+        if b"\0" in head and encoding.lower().replace("-", "") == "utf8":
+            raise Unreadable("holds NUL bytes: not text, or not in UTF-8; declare its encoding in source.yaml")
+        first = head.split(b"\n", 1)[0] if encoding.lower().replace("-", "") == "utf8" else head
+        try:
+            codecs.getincrementaldecoder(encoding)().decode(first, final=False)
+        except UnicodeDecodeError as error:
+            raise Unreadable(f"its first line is not {encoding}; declare the encoding in source.yaml") from error
+        text = io.TextIOWrapper(io.BytesIO(head), encoding=encoding, errors="replace", newline="")
+        reader = csv.reader(text, delimiter=options.get("sep", ","), quotechar=options.get("quote", '"'))
+        try:
+            names = next(reader, [])
+        except csv.Error as error:
+            raise Unreadable(f"its first line is not CSV: {error}") from error
+        names = [name.removeprefix("\ufeff").strip() if n == 0 else name.strip() for n, name in enumerate(names)]
+        if len(set(names)) != len(names):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            raise Unreadable(f"its header names a column twice: {', '.join(repr(n) for n in twice)}")
+        return tuple(names)

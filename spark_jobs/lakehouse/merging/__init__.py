@@ -1,0 +1,1 @@
+"""Staged rows to silver: the current state of each key, and its history."""

@@ -1,0 +1,133 @@
+"""The merge stage: plan over new staged batches, fold them into history and current state."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse.cli import Context
+from lakehouse.contracts import Contract
+from lakehouse.errors import UsageError
+from lakehouse.merging import versions
+from lakehouse.parallel import side_by_side
+from lakehouse.progress import DONE, Batch, Progress
+from lakehouse.tables import quote
+from lakehouse.validation.rules import SEQUENCE_DDL
+
+
+def run(context: Context) -> None:
+    """Merge every staged batch that has not been merged."""
+    progress = Progress(context.warehouse, "merge", context.run_id, context.now, upstream="validate")
+    for name in context.only:
+        if name not in context.entities:
+            raise UsageError(f"--only {name}: no such entity", todo=f"Known are: {', '.join(context.entities)}.")
+    wanted = {n: c for n, c in context.entities.items() if not context.only or n in context.only}
+
+    def merge(batches: list[Batch]) -> None:
+        for batch in batches:
+            _merge(context, progress, wanted[batch.unit], batch)
+
+    try:
+        batches = [b for b in progress.outstanding() if b.unit in wanted]
+        for batch in batches:
+            context.report.say(f"{batch.unit}: finishing batch {batch.batch_id} of an interrupted run")
+        batches += progress.plan(_fresh(progress, wanted))
+        side_by_side([partial(merge, [b for b in batches if b.unit == name]) for name in wanted])
+    finally:
+        progress.commit()
+
+
+def _fresh(progress: Progress, wanted: dict[str, Contract]) -> list[tuple[str, list[int]]]:
+    """For each entity, the validated batches with rows for it that no batch of this stage covers yet."""
+    validated = [f for f in progress.finished("validate") if f.state == DONE]
+    work = []
+    for name in wanted:
+        consumed = progress.consumed(name)
+        ids = [f.batch_id for f in validated if f.rows.get(f"staged.{name}") and f.batch_id not in consumed]
+        if ids:
+            work.append((name, ids))
+    return work
+
+
+def _merge(context: Context, progress: Progress, contract: Contract, batch: Batch) -> None:
+    report, warehouse = context.report, context.warehouse
+    warehouse.note_read(f"staged.{contract.name}")
+    types = {c.name: c.type for c in contract.columns}
+    staged = warehouse.read(f"staged.{contract.name}", types).where(F.col("_batch_id").isin(list(batch.inputs)))
+    silver = f"silver.{contract.name}"
+    with report.step(f"merge {contract.name}"):
+        counted = staged.agg(F.count("*").alias("rows"), F.count_distinct(*contract.keys).alias("keys")).first()
+        assert counted is not None
+        warehouse.create(silver, f"{contract.ddl()}, {versions.SEQUENCE} {SEQUENCE_DDL}", contract.partition_by)
+        if contract.merge_mode == "first":
+            changes = _merge_first(context, contract, staged)
+        else:
+            changes = _merge_history(context, contract, staged)
+    rows, keys = counted["rows"], counted["keys"]
+    progress.finish(batch, rows={silver: rows})
+    unchanged = keys - sum(changes.values())
+    report.count(silver, rows_in=rows, keys_in=keys, repeated_keys=rows - keys, unchanged=unchanged, **changes)
+    if rows > keys:
+        report.warn(
+            f"{contract.name}: {rows - keys:,} of {rows:,} rows repeat a key of the same batch; the sequence decides"
+        )
+    report.say(
+        f"{contract.name}: {rows:,} rows, {keys:,} keys: {changes['inserted']:,} inserted, {changes['updated']:,} "
+        f"updated, {changes['deleted']:,} deleted"
+    )
+
+
+def _merge_first(context: Context, contract: Contract, staged: DataFrame) -> dict[str, int]:
+    return context.warehouse.merge(
+        versions.earliest(staged, contract),
+        f"silver.{contract.name}",
+        keys=contract.keys,
+        update_when=f"s.{versions.SEQUENCE} < t.{versions.SEQUENCE}",
+        columns=[*contract.column_names, versions.SEQUENCE],
+    )
+
+
+def _merge_history(context: Context, contract: Contract, staged: DataFrame) -> dict[str, int]:
+    """Rebuild the history of each key in the batch, then its current state."""
+    warehouse, keys = context.warehouse, contract.keys
+    silver, table = f"silver.{contract.name}", f"silver.{contract.name}_history"
+    extremes = versions.extreme_columns(contract)
+    types = {c.name: c.type for c in contract.columns}
+    inside = ", ".join(f"{quote(n)}: {types[n]}" for n in extremes) or "none: STRING"
+    seen = f"ARRAY<STRUCT<sequence: {SEQUENCE_DDL}, extremes: STRUCT<{inside}>>>"
+    warehouse.create(
+        table,
+        f"{contract.ddl()}, valid_from TIMESTAMP, valid_to TIMESTAMP, {versions.DELETED} BOOLEAN, "
+        f"{versions.SEQUENCE} {SEQUENCE_DDL}, {versions.FIRST} BOOLEAN, {versions.SEEN} {seen}",
+    )
+    affected = staged.select(*keys).distinct()
+    before = warehouse.read(table).join(affected, keys, "left_semi")
+    after = versions.fold(
+        versions.as_versions(staged, contract).unionByName(versions.unfold(before, contract)), contract
+    ).persist()
+    try:
+        gone = before.join(after, [*keys, versions.SEQUENCE], "left_anti").withColumn("_gone", F.lit(True))
+        warehouse.merge(
+            after.withColumn("_gone", F.lit(False)).unionByName(gone),
+            table,
+            keys=[*keys, versions.SEQUENCE],
+            update_when=_differs(set(versions.history_columns(contract)) - {*keys, versions.SEQUENCE}),
+            delete_when="s._gone",
+            columns=versions.history_columns(contract),
+        )
+        return warehouse.merge(
+            versions.current(after, contract),
+            silver,
+            keys=keys,
+            update_when=_differs({*contract.column_names, versions.SEQUENCE} - {*keys}),
+            delete_when=f"s.{versions.DELETED}",
+            columns=[*contract.column_names, versions.SEQUENCE],
+        )
+    finally:
+        after.unpersist()
+
+
+def _differs(columns: set[str]) -> str:
+    return " OR ".join(f"NOT (s.{quote(c)} <=> t.{quote(c)})" for c in sorted(columns))

@@ -1,0 +1,162 @@
+"""How far each stage has come: a write-ahead plan and a completion per batch, in ``ops.progress``.
+
+A stage first records what a batch covers (its inputs are batches of the stage before), then does
+the batch's writes, each of which happens at most once because its Delta transaction is derived
+from the batch, then records that the batch is done. A run that is killed in between leaves a plan
+without completion; the next run finds it and carries out the same plan. That is what a Structured
+Streaming checkpoint does too; see docs/decisions for why the plan is kept in a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse.errors import TryAgain
+from lakehouse.tables import Transaction, Warehouse
+
+TABLE = "ops.progress"
+DDL = (
+    "stage STRING, unit STRING, batch_id BIGINT, state STRING, inputs ARRAY<BIGINT>, "
+    "rows MAP<STRING, BIGINT>, detail STRING, run_id STRING, at TIMESTAMP"
+)
+PLANNED, DONE, REFUSED, VOID = "planned", "done", "refused", "void"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One planned unit of work. ``redo`` says that an earlier run planned it and did not finish."""
+
+    stage: str
+    unit: str
+    batch_id: int
+    inputs: tuple[int, ...] = ()
+    redo: bool = False
+    detail: str | None = None
+
+    def transaction(self, purpose: str) -> Transaction:
+        return Transaction(f"lakehouse/{self.stage}/{self.unit}/{purpose}", self.batch_id)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished batch: rows per table it wrote, and a stage's own remark."""
+
+    batch_id: int
+    unit: str
+    state: str
+    rows: Mapping[str, int]
+    detail: str | None
+
+
+class Progress:
+    """The progress of one stage and of the stage it feeds on, as known at the start of a run."""
+
+    def __init__(self, warehouse: Warehouse, stage: str, run_id: str, now: datetime, upstream: str = "") -> None:
+        self._warehouse, self._stage, self._run_id, self._now = warehouse, stage, run_id, now
+        self._rows = []
+        self._ended: list[tuple] = []
+        if warehouse.exists(TABLE):
+            self._rows = (
+                warehouse.read(TABLE)
+                .where(F.col("stage").isin(stage, upstream))
+                .select("stage", "unit", "batch_id", "state", "inputs", "rows", "detail")
+                .orderBy("stage", "batch_id")
+                .collect()
+            )
+        self._last_id = max((r["batch_id"] for r in self._rows if r["stage"] == stage), default=0)
+
+    def batches(self) -> list[Batch]:
+        """Every batch this stage has planned, oldest first."""
+        return [
+            Batch(self._stage, r["unit"], r["batch_id"], tuple(r["inputs"] or ()), redo=True, detail=r["detail"])
+            for r in self._rows
+            if r["stage"] == self._stage and r["state"] == PLANNED
+        ]
+
+    def outstanding(self) -> list[Batch]:
+        """Batches that were planned and never finished, oldest first."""
+        ended = {r["batch_id"] for r in self._rows if r["stage"] == self._stage and r["state"] != PLANNED}
+        return [b for b in self.batches() if b.batch_id not in ended]
+
+    def open_refusals(self) -> set[int]:
+        """Refused batches whose inputs no later batch has gone through with."""
+        states = {f.batch_id: f.state for f in self.finished(self._stage)}
+        latest: dict[tuple[str, int], int] = {}
+        for b in self.batches():
+            if b.batch_id in states:
+                latest |= {(b.unit, i): b.batch_id for i in b.inputs}
+        return {i for i in latest.values() if states[i] == REFUSED}
+
+    def finished(self, stage: str) -> list[Finished]:
+        """Batches of a stage that ended, oldest first."""
+        return [
+            Finished(r["batch_id"], r["unit"], r["state"], dict(r["rows"] or {}), r["detail"])
+            for r in self._rows
+            if r["stage"] == stage and r["state"] not in (PLANNED, VOID)
+        ]
+
+    def consumed(self, unit: str) -> set[int]:
+        """Upstream batches that some plan of this stage's unit covers already, unless that was given up."""
+        void = {r["batch_id"] for r in self._rows if r["stage"] == self._stage and r["state"] == VOID}
+        return {i for b in self.batches() if b.unit == unit and b.batch_id not in void for i in b.inputs}
+
+    def plan(self, work: Iterable[tuple[str, Iterable[int]]], detail: str | None = None) -> list[Batch]:
+        """Record new batches, in one commit, before any of their writes.
+
+        Args:
+            work: (unit, upstream batch ids) pairs.
+            detail: a remark that a later run finds with the batch.
+
+        Raises:
+            TryAgain: another run planned at the same time.
+        """
+        batches = [
+            Batch(self._stage, unit, self._last_id + n, tuple(sorted(inputs)), detail=detail)
+            for n, (unit, inputs) in enumerate(work, start=1)
+        ]
+        if not batches:
+            return []
+        first, last = batches[0].batch_id, batches[-1].batch_id
+        records = [self._record(b, PLANNED, list(b.inputs), {}, detail) for b in batches]
+        # Two runs that plan at the same time start from the same id: Delta lets one of them through.
+        once = Transaction(f"lakehouse/progress/{self._stage}", first)
+        self._warehouse.append(self._frame(records), TABLE, once)
+        mine = (
+            self._warehouse.read(TABLE)
+            .where((F.col("stage") == self._stage) & (F.col("state") == PLANNED))
+            .where(F.col("batch_id").between(first, last) & (F.col("run_id") == self._run_id))
+            .count()
+        )
+        if mine != len(batches):
+            raise TryAgain(
+                f"another run of {self._stage} is at work", where=self._warehouse.location, todo="Run it again later."
+            )
+        self._last_id = last
+        return batches
+
+    def finish(
+        self, batch: Batch, state: str = DONE, rows: Mapping[str, int] | None = None, detail: str | None = None
+    ) -> None:
+        """Note how a batch ended; ``commit`` makes it durable."""
+        self._ended.append(self._record(batch, state, [], dict(rows or {}), detail))
+
+    def commit(self) -> None:
+        """Record, in one commit, the batches that have ended; none of them is carried out again.
+
+        Called when a stage ends, well or not. What a run that is killed before this had finished is
+        carried out again, to the same effect.
+        """
+        if self._ended:
+            ended, self._ended = self._ended, []
+            self._warehouse.append_always(self._frame(ended), TABLE)
+
+    def _record(self, b: Batch, state: str, inputs: list[int], rows: dict[str, int], detail: str | None) -> tuple:
+        return (b.stage, b.unit, b.batch_id, state, inputs, rows, detail, self._run_id, self._now)
+
+    def _frame(self, records: list[tuple]) -> DataFrame:
+        return self._warehouse.spark.createDataFrame(records, DDL).coalesce(1)

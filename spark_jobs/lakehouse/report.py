@@ -1,0 +1,115 @@
+"""The run report: what a run read, wrote, refused and took, as one JSON file and a row of ops.runs."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lakehouse import __version__
+
+RUNS_DDL = (
+    "run_id STRING, stage STRING, started_at TIMESTAMP, seconds DOUBLE, status STRING, exit_code INT, "
+    "code_version STRING, report STRING"
+)
+
+
+@dataclass
+class RunReport:
+    """Collected while a stage runs; times are UTC, durations seconds, sizes rows unless named bytes."""
+
+    stage: str
+    run_id: str
+    started_at: datetime
+    contracts: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    steps: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    rules: dict[str, dict[str, int]] = field(default_factory=dict)
+    status: str = "running"
+    exit_code: int | None = None
+    error: str | None = None
+    traceback: str | None = None
+    wrote: bool = False
+    """Whether the run changed any table."""
+    _clock: float = field(default_factory=time.monotonic)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def count(self, table: str, **figures: int) -> None:
+        """Add figures (rows, files, bytes) to what is known of a table."""
+        with self._lock:
+            known = self.tables.setdefault(table, {})
+            for name, value in figures.items():
+                known[name] = known.get(name, 0) + value
+
+    def note(self, table: str, **facts: Any) -> None:
+        """Set facts (a Delta version) of a table."""
+        with self._lock:
+            self.tables.setdefault(table, {}).update(facts)
+
+    def count_rules(self, entity: str, figures: dict[str, int]) -> None:
+        """Add the number of rows that violate each rule of an entity."""
+        with self._lock:
+            known = self.rules.setdefault(entity, {})
+            for name, value in figures.items():
+                known[name] = known.get(name, 0) + value
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+        self.say(f"warning: {message}")
+
+    def say(self, message: str) -> None:
+        """One progress line on standard error."""
+        print(f"{self.stage} [{time.monotonic() - self._clock:6.1f} s] {message}", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a step."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.steps[name] = round(self.steps.get(name, 0.0) + time.monotonic() - begin, 3)
+
+    def finish(self, status: str, exit_code: int, error: str | None = None) -> None:
+        self.status, self.exit_code, self.error = status, exit_code, error
+        self.steps["total"] = round(time.monotonic() - self._clock, 3)
+
+    def as_dict(self) -> dict[str, Any]:
+        with self._lock:
+            return copy.deepcopy(self._as_dict())
+
+    def _as_dict(self) -> dict[str, Any]:
+        return {
+            "run_id": self.run_id,
+            "stage": self.stage,
+            "status": self.status,
+            "exit_code": self.exit_code,
+            "error": self.error,
+            "started_at": self.started_at.isoformat(),
+            "finished_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "code_version": __version__,
+            "contracts": self.contracts,
+            "tables": self.tables,
+            "rules": self.rules,
+            "steps": self.steps,
+            "warnings": self.warnings,
+            **({"traceback": self.traceback} if self.traceback else {}),
+        }
+
+    def write(self, path: str) -> None:
+        """Write the report in one go, so that a reader never sees half of one."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(target.name + ".part")
+        part.write_text(json.dumps(self.as_dict(), indent=1, default=str) + "\n", encoding="utf-8")
+        part.replace(target)

@@ -1,0 +1,157 @@
+"""Sources: where raw data comes from, declared in ``sources/<source>/``.
+
+``source.yaml`` lists the source's inputs. Each input fills one bronze table of the same name, and
+for each entity it feeds there is one ``<entity>.sql`` beside it: a SELECT from that input to the
+contract's columns. The SELECT passes ``_row`` through (the row's position, arrival and raw
+values) and may add ``_sequence`` (the instant that orders the versions of a key) and ``_deleted``
+(true for a message that deletes its key).
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lakehouse.contracts import Contract
+from lakehouse.errors import ConfigurationError, UsageError
+
+RESERVED_OPTIONS = {
+    "header": "Files have a header; leave the option out.",
+    "delimiter": "Call it sep.",
+    "charset": "Call it encoding.",
+    "mode": "Bad lines always go to quarantine; leave the option out.",
+    "columnnameofcorruptrecord": "Bad lines always go to quarantine; leave the option out.",
+}
+ENCODINGS = ("utf-8", "us-ascii", "iso-8859-1", "utf-16", "utf-16le", "utf-16be", "utf-32")
+IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    path: str
+    format: Literal["csv", "json", "parquet"]
+    columns: list[str] = Field(min_length=1)
+    entities: list[str] = Field(min_length=1)
+    pattern: str = "*"
+    ignore: list[str] = ["*.tmp", "*.part", "*.crc"]
+    options: dict[str, str] = {}
+    schema_mode: Literal["rescue", "evolve", "fail"] = "rescue"
+
+
+class _Source(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    description: str = ""
+    inputs: dict[str, _Input] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Input:
+    """One stream of raw files; ``name`` is also its bronze table."""
+
+    name: str
+    source: str
+    path: str
+    format: str
+    columns: tuple[str, ...]
+    pattern: str
+    ignore: tuple[str, ...]
+    options: tuple[tuple[str, str], ...]
+    schema_mode: str
+    sql: tuple[tuple[str, str], ...]
+    """(entity, SELECT) pairs."""
+
+
+def load_sources(folder: str | Path, contracts: dict[str, Contract]) -> list[Input]:
+    """Read every source below ``folder``.
+
+    Raises:
+        ConfigurationError: a source is not valid, an entity has no contract or no SQL file, or two
+            inputs share a name.
+    """
+    files = sorted(Path(folder).glob("*/source.yaml"))
+    if not files:
+        raise ConfigurationError(
+            "no */source.yaml", where=str(folder), todo="Point --sources at the folder that holds them."
+        )
+    inputs: list[Input] = []
+    for file in files:
+        inputs.extend(_load_source(file, contracts))
+    names = [i.name for i in inputs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(f"two inputs are called '{name}'", where=str(folder), todo="Rename one of them.")
+    return inputs
+
+
+def select_inputs(inputs: list[Input], only: list[str]) -> list[Input]:
+    """The inputs named by ``only`` (inputs or whole sources); all of them when it is empty.
+
+    Raises:
+        UsageError: a name is neither.
+    """
+    known = {i.name for i in inputs} | {i.source for i in inputs}
+    for name in only:
+        if name not in known:
+            raise UsageError(f"--only {name}: no such source", todo=f"Known are: {', '.join(sorted(known))}.")
+    return [i for i in inputs if not only or i.name in only or i.source in only]
+
+
+def _load_source(file: Path, contracts: dict[str, Contract]) -> list[Input]:
+    try:
+        model = _Source.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"{place}: {first['msg']}", where=str(file), todo="Mend that field.") from error
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot be read: {' '.join(str(error).split())}", where=str(file)) from error
+    return [_to_input(name, i, file, contracts) for name, i in model.inputs.items()]
+
+
+def _to_input(name: str, model: _Input, file: Path, contracts: dict[str, Contract]) -> Input:
+    where = f"{file}: inputs.{name}"
+    if not IDENTIFIER.fullmatch(name):
+        raise ConfigurationError("no table name", where=where, todo="Use lower-case letters, digits and _.")
+    path = posixpath.normpath(model.path)
+    if path.startswith(("/", "..")) or path == ".":
+        raise ConfigurationError(f"path '{model.path}'", where=where, todo="Name a folder below the landing folder.")
+    model.path = path
+    for option in model.options:
+        if option.lower() in RESERVED_OPTIONS:
+            raise ConfigurationError(f"option '{option}'", where=where, todo=RESERVED_OPTIONS[option.lower()])
+    encoding = model.options.get("encoding", "utf-8").lower()
+    if encoding not in ENCODINGS:
+        raise ConfigurationError(f"encoding '{encoding}'", where=where, todo=f"Spark reads {', '.join(ENCODINGS)}.")
+    for column in model.columns:
+        if column.startswith("_"):
+            raise ConfigurationError(f"column '{column}' begins with an underscore", where=where, todo="Rename it.")
+    if len({c.lower() for c in model.columns}) != len(model.columns):
+        raise ConfigurationError(
+            "a column is declared twice", where=where, todo="Letter case does not tell columns apart."
+        )
+    sql = []
+    for entity in model.entities:
+        if entity not in contracts or contracts[entity].layer != "silver":
+            raise ConfigurationError(f"feeds '{entity}', which has no silver contract", where=where)
+        sql_file = file.parent / f"{entity}.sql"
+        if not sql_file.is_file():
+            raise ConfigurationError(f"feeds '{entity}', but {sql_file} is missing", where=where)
+        sql.append((entity, sql_file.read_text(encoding="utf-8")))
+    fields: dict[str, Any] = model.model_dump(exclude={"entities", "columns", "ignore", "options"})
+    return Input(
+        name=name,
+        source=file.parent.name,
+        columns=tuple(model.columns),
+        ignore=tuple(model.ignore),
+        options=tuple(model.options.items()),
+        sql=tuple(sql),
+        **fields,
+    )

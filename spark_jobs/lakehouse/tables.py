@@ -1,0 +1,239 @@
+"""Every read and write of a Delta table.
+
+A table is named ``<layer>.<table>``. It lies at ``<warehouse>/<layer>/<table>``, or is
+``<catalog>.<layer>.<table>`` when the warehouse is ``catalog:NAME``.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import cast
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from lakehouse.errors import ConfigurationError
+from lakehouse.report import RunReport
+
+SPECIAL = re.compile(r"[ ,;{}()\n\t=]")
+TABLE = re.compile(r"(bronze|staged|quarantine|silver|gold|ops)\.[a-z][a-z0-9_]*")
+
+
+def quote(identifier: str) -> str:
+    """A name as SQL text, whatever characters it has."""
+    return "`" + identifier.replace("`", "``") + "`"
+
+
+def _nullable_ddl(rows: DataFrame) -> str:
+    """The frame's columns. A column that happens to be a constant today may be null tomorrow."""
+    return rows.schema.toDDL().replace(" NOT NULL", "")
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """What makes a write happen once: a later write with the same application and version is skipped.
+
+    Derived from a recorded plan, never from the clock, so that a retry writes the same or nothing.
+    """
+
+    application: str
+    version: int
+
+
+class Warehouse:
+    """The tables below one location, as seen by one run."""
+
+    def __init__(self, spark: SparkSession, location: str, report: RunReport) -> None:
+        self.spark = spark
+        self.location = location.rstrip("/")
+        self._report = report
+        self._known: set[str] = set()
+        self._complete: set[tuple[str, str]] = set()
+        self._creating = threading.Lock()
+
+    def sql_name(self, table: str) -> str:
+        if not TABLE.fullmatch(table):
+            raise ConfigurationError(f"'{table}' is no table name", todo="Use <layer>.<name>.")
+        layer, name = table.split(".")
+        if self.location.startswith("catalog:"):
+            return ".".join(quote(part) for part in (self.location.removeprefix("catalog:"), layer, name))
+        return "delta." + quote(f"{self.location}/{layer}/{name}")
+
+    def exists(self, table: str) -> bool:
+        if table in self._known:
+            return True
+        try:
+            found = self.spark.catalog.tableExists(self.sql_name(table))
+        except AnalysisException as error:
+            if error.getCondition() != "DELTA_MISSING_DELTA_TABLE":
+                raise
+            found = False
+        if found:
+            self._known.add(table)
+        return found
+
+    def create(self, table: str, ddl: str, partition_by: Sequence[str] = ()) -> None:
+        """Create a table, or add the columns that it lacks.
+
+        One at a time: two writers that both find no table would both try to make it, and one fails.
+        """
+        with self._creating:
+            if not self.exists(table):
+                self._create(table, ddl, partition_by)
+            elif (table, ddl) not in self._complete:
+                self._add_columns(table, ddl)
+            self._complete.add((table, ddl))
+
+    def _create(self, table: str, ddl: str, partition_by: Sequence[str]) -> None:
+        if self.location.startswith("catalog:"):
+            self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {self.sql_name(table).rpartition('.')[0]}")
+        partitions = f" PARTITIONED BY ({', '.join(map(quote, partition_by))})" if partition_by else ""
+        properties = {"delta.checkpointPolicy": "classic"}
+        if any(SPECIAL.search(name) for name in cast(StructType, StructType.fromDDL(ddl)).names):
+            # Parquet has no such names; Delta can map them.
+            properties["delta.columnMapping.mode"] = "name"
+        listed = ", ".join(f"'{k}' = '{v}'" for k, v in properties.items())
+        self.spark.sql(
+            f"CREATE TABLE IF NOT EXISTS {self.sql_name(table)} ({ddl}) USING delta{partitions} TBLPROPERTIES ({listed})"
+        )
+        self._known.add(table)
+
+    def _add_columns(self, table: str, ddl: str) -> None:
+        there = set(self.read(table).columns)
+        missing = [f for f in cast(StructType, StructType.fromDDL(ddl)).fields if f.name not in there]
+        if missing:
+            columns = ", ".join(f"{quote(f.name)} {f.dataType.simpleString()}" for f in missing)
+            self.spark.sql(f"ALTER TABLE {self.sql_name(table)} ADD COLUMNS ({columns})")
+            self._note_write(table)
+
+    def read(self, table: str, columns: Mapping[str, str] = MappingProxyType({})) -> DataFrame:
+        """A table; those of ``columns`` (types by name) that it does not have yet are there as nulls."""
+        frame = self.spark.table(self.sql_name(table))
+        missing = [c for c in columns if c not in frame.columns]
+        return frame.select("*", *[F.lit(None).cast(columns[c]).alias(c) for c in missing]) if missing else frame
+
+    def read_or_empty(self, table: str, ddl: str) -> DataFrame:
+        """The table, or no rows of the given columns while it does not exist."""
+        return self.read(table) if self.exists(table) else self.spark.createDataFrame([], ddl)
+
+    def append(self, rows: DataFrame, table: str, once: Transaction) -> None:
+        """Append rows, unless the transaction has been committed before; creates the table for the first ones."""
+        self.create(table, _nullable_ddl(rows))
+        writer = rows.write.format("delta").mode("append")
+        self._save(writer.option("txnAppId", once.application).option("txnVersion", once.version), table)
+
+    def append_always(self, rows: DataFrame, table: str) -> None:
+        """Append rows of which a second copy does no harm; creates the table for the first ones."""
+        self.create(table, _nullable_ddl(rows))
+        self._save(rows.write.format("delta").mode("append"), table)
+
+    def replace(self, rows: DataFrame, table: str, where: str) -> None:
+        """Replace the rows that satisfy ``where`` in one commit."""
+        self._save(rows.write.format("delta").mode("overwrite").option("replaceWhere", where), table)
+
+    def merge(
+        self,
+        rows: DataFrame,
+        table: str,
+        *,
+        keys: Sequence[str],
+        update_when: str,
+        delete_when: str | None = None,
+        columns: Sequence[str],
+    ) -> dict[str, int]:
+        """MERGE rows into a table by key; a MERGE that changes nothing writes no version.
+
+        Args:
+            rows: one row a key, with at least ``columns`` and whatever the conditions name.
+            update_when: SQL over ``t`` (the table) and ``s`` (the rows).
+            delete_when: SQL over ``s``; such rows are not inserted either.
+
+        Returns:
+            Numbers of rows: inserted, updated, deleted.
+        """
+        view = "merge_" + table.replace(".", "_")
+        rows.createOrReplaceTempView(view)
+        on = " AND ".join(f"t.{quote(k)} = s.{quote(k)}" for k in keys)
+        values = ", ".join(f"s.{quote(c)}" for c in columns)
+        deleted = f"WHEN MATCHED AND {delete_when} THEN DELETE " if delete_when else ""
+        kept = f" AND NOT ({delete_when})" if delete_when else ""
+        assignments = ", ".join(f"t.{quote(c)} = s.{quote(c)}" for c in columns)
+        # Every name in here is quoted, and the conditions are the callers' own.
+        statement = (
+            f"MERGE INTO {self.sql_name(table)} t USING {quote(view)} s ON {on} {deleted}"  # noqa: S608
+            f"WHEN MATCHED AND ({update_when}) THEN UPDATE SET {assignments} "
+            f"WHEN NOT MATCHED{kept} THEN INSERT ({', '.join(map(quote, columns))}) VALUES ({values})"
+        )
+        try:
+            counts = self.spark.sql(statement).first()
+        finally:
+            self.spark.catalog.dropTempView(view)
+        assert counts is not None
+        figures = {
+            "inserted": counts["num_inserted_rows"],
+            "updated": counts["num_updated_rows"],
+            "deleted": counts["num_deleted_rows"],
+        }
+        if any(figures.values()):
+            self._note_write(table)
+        return figures
+
+    def optimize(self, table: str, z_order_by: Sequence[str] = ()) -> tuple[int, int]:
+        """Compact a table, clustered by columns when some are named; returns files added and removed."""
+        order = f" ZORDER BY ({', '.join(map(quote, z_order_by))})" if z_order_by else ""
+        done = self.spark.sql(f"OPTIMIZE {self.sql_name(table)}{order}").select("metrics.*").first()
+        assert done is not None
+        if done["numFilesAdded"] or done["numFilesRemoved"]:
+            self._note_write(table)
+        return done["numFilesAdded"], done["numFilesRemoved"]
+
+    def vacuum(self, table: str, retain_hours: int) -> None:
+        """Delete files that no version younger than ``retain_hours`` needs."""
+        self.spark.sql(f"VACUUM {self.sql_name(table)} RETAIN {int(retain_hours)} HOURS").collect()
+
+    def delete_batch(self, table: str, batch_id: int) -> None:
+        """Take back the rows of a batch that nobody has read yet."""
+        if self.rows_of_batch(table, batch_id):
+            self.spark.sql(f"DELETE FROM {self.sql_name(table)} WHERE _batch_id = {int(batch_id)}")  # noqa: S608
+            self._note_write(table)
+
+    def note_read(self, table: str) -> None:
+        """Record in the report which version of a table this run reads."""
+        if self.exists(table):
+            self._report.note(table, version_read=self._newest(table)["version"])
+
+    def _newest(self, table: str) -> Row:
+        """The number and the metrics of the table's newest version."""
+        row = self.spark.sql(f"DESCRIBE HISTORY {self.sql_name(table)} LIMIT 1").first()
+        assert row is not None
+        return row
+
+    def rows_of_batch(self, table: str, batch_id: int) -> int:
+        """How many rows a batch has in a table; file statistics keep this from reading other batches."""
+        return self.read(table).where(F.col("_batch_id") == batch_id).count() if self.exists(table) else 0
+
+    def _save(self, writer, table: str) -> None:  # type: ignore[no-untyped-def]
+        if self.location.startswith("catalog:"):
+            writer.saveAsTable(self.sql_name(table))
+        else:
+            layer, name = table.split(".")
+            writer.save(f"{self.location}/{layer}/{name}")
+        self._note_write(table)
+
+    def _note_write(self, table: str) -> None:
+        self._report.wrote = True
+        if not table.startswith("ops."):
+            newest = self._newest(table)
+            metrics = newest["operationMetrics"] or {}
+            self._report.note(table, version_written=newest["version"])
+            self._report.count(
+                table,
+                files_written=int(metrics.get("numFiles") or metrics.get("numTargetFilesAdded") or 0),
+                bytes_written=int(metrics.get("numOutputBytes") or metrics.get("numTargetBytesAdded") or 0),
+            )

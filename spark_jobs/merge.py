@@ -1,0 +1,21 @@
+"""Merge: new staged rows to silver, the current state of each key and its history."""
+
+from __future__ import annotations
+
+import sys
+
+from lakehouse import cli
+
+
+def build_parser():  # type: ignore[no-untyped-def]
+    return cli.parser("merge", __doc__ or "")
+
+
+def run(context: cli.Context) -> None:
+    from lakehouse.merging import stage
+
+    stage.run(context)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run_stage("merge", build_parser(), run))

@@ -1,0 +1,25 @@
+"""Validate: new bronze rows to staged (typed, accepted) and quarantine (rejected, with reasons)."""
+
+from __future__ import annotations
+
+import sys
+
+from lakehouse import cli
+
+
+def build_parser():  # type: ignore[no-untyped-def]
+    p = cli.parser("validate", __doc__ or "")
+    p.add_argument(
+        "--release", metavar="BATCH,...", help="refused batches to validate again without the limit on bad rows"
+    )
+    return p
+
+
+def run(context: cli.Context) -> None:
+    from lakehouse.validation import stage
+
+    stage.run(context)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run_stage("validate", build_parser(), run))

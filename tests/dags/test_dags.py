@@ -1,0 +1,173 @@
+"""Integrity of the DAGs: they load, obey the house's policy, render, and call real scripts with arguments these accept."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.serialization.serialized_objects import DagSerialization
+from lakehouse_airflow.operators import StageOperator
+from support import ROOT
+
+DAGS = {"medallion_batch"}
+STAGES = ["ingest", "validate", "merge", "featurize", "optimize"]
+
+
+@pytest.fixture(scope="module")
+def bag() -> DagBag:
+    return DagBag(str(ROOT / "dags"))
+
+
+@pytest.fixture(scope="module")
+def batch(bag: DagBag):  # type: ignore[no-untyped-def]
+    return bag.dags["medallion_batch"]
+
+
+def test_the_dags_are_there_and_none_fails_to_import(bag: DagBag) -> None:
+    assert set(bag.dags) == DAGS
+    assert bag.import_errors == {}
+
+
+def test_parsing_is_light_and_quick() -> None:
+    """In a fresh interpreter: no heavy library comes in, and a file takes less than a second once Airflow is loaded."""
+    program = """
+import sys, time
+import airflow.sdk, airflow.providers.apache.spark.operators.spark_submit
+before = set(sys.modules)
+begin = time.perf_counter()
+from airflow.dag_processing.dagbag import DagBag
+import importlib.util
+spec = importlib.util.spec_from_file_location("dag", sys.argv[1])
+spec.loader.exec_module(importlib.util.module_from_spec(spec))
+print(time.perf_counter() - begin)
+print(sorted({m.partition(".")[0] for m in sys.modules} & {"pyspark", "delta", "pandas", "pyarrow", "deltalake", "duckdb", "lakehouse"}))
+"""
+    for file in sorted((ROOT / "dags").glob("*.py")):
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(file)],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": f"{ROOT / 'dags'}:{ROOT / 'plugins'}"},
+        )
+        assert done.returncode == 0, done.stderr
+        seconds, heavy = done.stdout.strip().splitlines()[-2:]
+        assert heavy == "[]", f"{file.name} imports {heavy}"
+        assert float(seconds) < 1.0, f"{file.name} takes {seconds} s to parse"
+
+
+def test_policy(bag: DagBag) -> None:
+    for dag in bag.dags.values():
+        assert dag.doc_md, f"{dag.dag_id} has no runbook"
+        assert dag.doc_md.startswith(f"# {dag.dag_id}")
+        assert dag.tags
+        assert dag.catchup is False
+        assert dag.max_active_runs == 1
+        for task in dag.tasks:
+            assert task.owner == "data-platform"
+            assert task.retries >= 1
+            assert timedelta(0) < (task.execution_timeout or timedelta(0)) <= timedelta(hours=12)
+            assert task.pool == "lakehouse"
+
+
+def test_the_batch_runs_the_stages_in_order(batch) -> None:  # type: ignore[no-untyped-def]
+    assert [t.task_id for t in batch.topological_sort()] == STAGES
+    for before, after in pairwise(STAGES):
+        assert batch.get_task(after).upstream_task_ids == {before}
+    assert all(isinstance(t, StageOperator) for t in batch.tasks)
+
+
+def rendered(batch, task_id: str, params: dict, interval_end: datetime | None) -> StageOperator:  # type: ignore[no-untyped-def, type-arg]
+    task = batch.get_task(task_id).prepare_for_execution()
+    run = SimpleNamespace(
+        data_interval_end=interval_end, run_after=datetime(2026, 3, 31, 4, 5, tzinfo=UTC), run_id="manual__2026"
+    )
+    defaults = {k: batch.params[k] for k in batch.params}
+    context = {"dag": batch, "run_id": "manual__2026", "dag_run": run, "params": defaults | params, "ti": None}
+    task.render_template_fields(context)
+    return task
+
+
+COMMON = [
+    *("--warehouse", str(ROOT / "var/warehouse")),
+    *("--contracts", str(ROOT / "contracts")),
+    *("--sources", str(ROOT / "sources")),
+    *("--run-id", "manual__2026"),
+]
+
+
+def report(stage: str) -> str:
+    return str(ROOT / f"var/reports/medallion_batch/manual__2026/{stage}.json")
+
+
+END = datetime(2026, 3, 31, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("stage", "params", "end", "own"),
+    [
+        ("ingest", {}, END, ["--landing", str(ROOT / "var/landing"), "--only", ""]),
+        (
+            "ingest",
+            {"sources": ["shop", "otto"], "landing": "s3://raw/in"},
+            END,
+            ["--landing", "s3://raw/in", "--only", "shop,otto"],
+        ),
+        ("validate", {"sources": ["shop"]}, END, ["--only", "shop"]),
+        ("merge", {"sources": ["shop"]}, END, []),
+        ("featurize", {}, END, ["--as-of", "2026-03-31T00:00:00+00:00"]),
+        ("featurize", {}, None, ["--as-of", "2026-03-31T04:05:00+00:00"]),
+        ("featurize", {"as_of": "2011-12-10"}, END, ["--as-of", "2011-12-10"]),
+        ("optimize", {}, END, []),
+    ],
+)
+def test_the_exact_argv_of_each_task_and_that_the_real_script_takes_it(batch, stage, params, end, own) -> None:  # type: ignore[no-untyped-def]
+    task = rendered(batch, stage, params, end)
+    assert task.application == str(ROOT / f"spark_jobs/{stage}.py")
+    assert task.application_args == [*COMMON, "--report", report(stage), *own]
+    assert task.report_path == report(stage)
+    args = script(stage).build_parser().parse_args(task.application_args)
+    assert (args.warehouse, args.run_id, args.report) == (str(ROOT / "var/warehouse"), "manual__2026", report(stage))
+
+
+def script(stage: str):  # type: ignore[no-untyped-def]
+    spec = importlib.util.spec_from_file_location(f"script_{stage}", ROOT / f"spark_jobs/{stage}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_template_renders_to_plain_text(batch) -> None:  # type: ignore[no-untyped-def]
+    for stage in STAGES:
+        task = rendered(batch, stage, {}, END)
+        for text in (task.application, task.name, task.report_path, *task.application_args):
+            assert "{" not in text
+
+
+def test_serialisation_round_trip(bag: DagBag) -> None:
+    for dag in bag.dags.values():
+        data = DagSerialization.to_dict(dag)
+        again = DagSerialization.from_dict(data)
+        assert set(again.task_dict) == set(dag.task_dict)
+        assert dict(again.params) == dict(dag.params)
+        assert {t: again.task_dict[t].downstream_task_ids for t in again.task_dict} == {
+            t: dag.task_dict[t].downstream_task_ids for t in dag.task_dict
+        }
+
+
+def test_settings_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lakehouse_dags.settings import settings
+
+    monkeypatch.setenv("LAKEHOUSE_WAREHOUSE", "/data/w")
+    monkeypatch.setenv("LAKEHOUSE_SCHEDULE", "@daily")
+    assert (settings().warehouse, settings().schedule) == ("/data/w", "@daily")
+    monkeypatch.delenv("LAKEHOUSE_SCHEDULE")
+    assert settings().schedule is None

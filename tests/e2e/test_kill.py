@@ -1,0 +1,83 @@
+"""kill -9 at chosen and at random moments, then run again: the same result as never killed."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import oracle
+import pytest
+from lakehouse.cli import instant
+from lakehouse.report import RunReport
+from lakehouse.synthetic.shop import Scale
+from lakehouse.synthetic.stage import generate
+from pipeline import Pipeline
+from pyspark.sql import SparkSession
+from shell import Shell
+
+AS_OF = "2026-03-05"
+STAGES = ("ingest", "validate", "merge", "featurize")
+# A stage is killed as soon as a table it writes has a new version: after the data, before the
+# progress record. An empty name stands for a moment drawn at random.
+MOMENTS = [
+    ("ingest", "bronze.shop_transactions"),
+    ("validate", "quarantine.transactions"),
+    ("merge", "silver.customers_history"),
+    ("merge", ""),
+    ("featurize", "gold.category_preferences"),
+]
+
+
+def arguments(stage: str) -> list[str]:
+    return ["--as-of", AS_OF] if stage == "featurize" else ["--only", "shop"] if stage in ("ingest", "validate") else []
+
+
+def content(warehouse: Path) -> dict[str, list[tuple]]:  # type: ignore[type-arg]
+    """Every table's rows but for what tells runs apart."""
+    db = oracle.connect(warehouse)
+    told = {"run_id", "at", "quarantined_at", "_ingested_at", "_batch_id", "_bronze_batch", "batch_id"}
+    tables = [r[0] for r in db.sql("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()]
+    result = {}
+    for table in sorted(t for t in tables if not t.startswith("ops_")):
+        relation: duckdb.DuckDBPyRelation = db.sql(f"FROM {table}")
+        columns = [f'"{c}"::VARCHAR' for c in relation.columns if c not in told]
+        result[table] = sorted(relation.project(", ".join(columns)).fetchall(), key=repr)
+    return result
+
+
+@pytest.fixture(scope="module")
+def never_killed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    pipeline = Pipeline(spark, tmp_path_factory.mktemp("whole"))
+    scale = Scale(2_000, 4, instant("2026-03-01").date())
+    generate(spark, str(pipeline.landing), scale, 1, 3.0, RunReport("generate", "g", instant("2026-03-01")))
+    pipeline.batch("shop", AS_OF)
+    return pipeline
+
+
+def test_killed_many_times_and_run_again_equals_never_killed(never_killed: Pipeline, tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    shutil.copytree(never_killed.landing, shell.landing)
+    chance, killed = random.Random(5), 0
+    for stage in STAGES:
+        for table in [t for s, t in MOMENTS if s == stage]:
+            killed += shell.kill_when(stage, moment(shell, table, chance), *arguments(stage))
+        shell.ok(stage, *arguments(stage))
+    assert killed >= 4, "the stages were over before they could be killed"
+    mine, theirs = content(never_killed.warehouse_path), content(shell.warehouse)
+    assert set(mine) == set(theirs)
+    for table in mine:
+        assert mine[table]
+        assert theirs[table] == mine[table], table
+
+
+def moment(shell: Shell, table: str, chance: random.Random) -> Callable[[], bool]:
+    if table:
+        log, before = shell.warehouse / table.replace(".", "/") / "_delta_log", shell.versions().get(table, -1)
+        # Version 0 only creates the table.
+        return lambda: (log / f"{max(before + 1, 1):020d}.json").exists()
+    due = time.monotonic() + chance.uniform(8, 22)
+    return lambda: time.monotonic() > due

@@ -1,0 +1,132 @@
+"""The stage operator, with a real process in the place of spark-submit."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from airflow.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowFailException
+from lakehouse_airflow.operators import StageOperator
+
+
+@pytest.fixture
+def submit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Puts a shell script on the path as spark-submit and returns an operator that runs it."""
+
+    def make(script: str, connection: str | None = '{"conn_type": "spark", "host": "local[2]"}') -> StageOperator:
+        binary = tmp_path / "bin" / "spark-submit"
+        binary.parent.mkdir(exist_ok=True)
+        binary.write_text(f"#!/bin/bash\n{script}\n")
+        binary.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{binary.parent}:{os.environ['PATH']}")
+        monkeypatch.setenv("REPORT", str(tmp_path / "report.json"))
+        if connection is None:
+            monkeypatch.delenv("AIRFLOW_CONN_LAKEHOUSE_SPARK", raising=False)
+        else:
+            monkeypatch.setenv("AIRFLOW_CONN_LAKEHOUSE_SPARK", connection)
+        return StageOperator(
+            task_id="merge",
+            application="spark_jobs/merge.py",
+            application_args=["--report", str(tmp_path / "report.json")],
+            conn_id="lakehouse_spark",
+            report_path=str(tmp_path / "report.json"),
+        )
+
+    return make
+
+
+def leave(report: dict) -> str:  # type: ignore[type-arg]
+    return f"cat > $REPORT <<'E'\n{json.dumps(report)}\nE"
+
+
+def test_the_report_is_the_result_and_the_command_is_what_the_connection_says(submit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    report = {"stage": "merge", "warnings": ["w"], "tables": {"silver.customers": {"inserted": 3}}}
+    operator = submit(f'printf "%s\\n" "$@" > {tmp_path}/argv\n{leave(report)}')
+    assert operator.execute({}) == report
+    argv = (tmp_path / "argv").read_text().split("\n")
+    assert argv[argv.index("--master") + 1] == "local[2]"
+    assert argv[-4:-1] == ["spark_jobs/merge.py", "--report", str(tmp_path / "report.json")]
+
+
+@pytest.mark.parametrize(
+    ("connection", "words"),
+    [
+        (None, "'lakehouse_spark' is not defined"),
+        ('{"conn_type": "http", "host": "x"}', "is of type 'http'"),
+        ('{"conn_type": "spark"}', "with host ''"),
+    ],
+)
+def test_a_missing_or_wrong_connection_is_a_final_error_that_says_so(submit, connection, words) -> None:  # type: ignore[no-untyped-def]
+    operator = submit("exit 0", connection)
+    with pytest.raises(AirflowFailException, match=words) as error:
+        operator.execute({})
+    assert "AIRFLOW_CONN_LAKEHOUSE_SPARK=" in str(error.value)
+
+
+@pytest.mark.parametrize("code", [69, 75])
+def test_what_can_succeed_is_tried_again(submit, code: int) -> None:  # type: ignore[no-untyped-def]
+    operator = submit(f"{leave({'error': 'merge: a concurrent writer won', 'warnings': []})}\nexit {code}")
+    with pytest.raises(AirflowException, match="merge: a concurrent writer won") as error:
+        operator.execute({})
+    assert not isinstance(error.value, AirflowFailException)
+
+
+@pytest.mark.parametrize("code", [1, 64, 65, 70, 78])
+def test_what_cannot_succeed_is_final(submit, code: int) -> None:  # type: ignore[no-untyped-def]
+    operator = submit(f"{leave({'error': 'merge: the reason', 'warnings': []})}\nexit {code}")
+    with pytest.raises(AirflowFailException, match=f"exit code {code} .*merge: the reason"):
+        operator.execute({})
+
+
+@pytest.mark.parametrize("death", ["kill -9 $$", "exit 137"])
+def test_a_killed_process_is_tried_again(submit, death: str) -> None:  # type: ignore[no-untyped-def]
+    operator = submit(death)
+    with pytest.raises(AirflowException, match="ended by signal 9") as error:
+        operator.execute({})
+    assert not isinstance(error.value, AirflowFailException)
+
+
+def test_the_report_of_an_earlier_attempt_is_not_taken_for_this_ones(submit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    operator = submit("exit 0")
+    (tmp_path / "report.json").write_text('{"warnings": []}')
+    with pytest.raises(AirflowFailException, match="left no report"):
+        operator.execute({})
+
+
+def test_killing_the_task_ends_every_process(submit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    operator = submit(f"trap '' TERM\nsleep 300 &\necho $! > {tmp_path}/child\nwhile true; do sleep 0.1; done")
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            operator.execute({})
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "child").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child = int((tmp_path / "child").read_text())
+    operator.on_kill()
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+    assert failed
+    assert gone(child)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ends within five seconds."""
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False

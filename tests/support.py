@@ -1,0 +1,25 @@
+"""Places and environments that tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("LAKEHOUSE_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+def real_data(name: str) -> Path:
+    """A folder of real data, which is not part of the project; the test is skipped where it is absent."""
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"the real data {name} are not at {folder}; set LAKEHOUSE_TEST_DATA to the folder that holds them")
+    return folder
+
+
+def clean_environment(**changes: str) -> dict[str, str]:
+    """The environment of a user's shell: nothing of Airflow's or the lakehouse's settings that the tests made."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "LAKEHOUSE_", "PYSPARK", "SPARK"))}
+    return kept | changes

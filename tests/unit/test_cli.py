@@ -1,0 +1,128 @@
+"""Arguments, settings and exit codes, without Spark."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from lakehouse import cli
+from lakehouse.errors import DataRefused, ServiceUnavailable, TryAgain, UsageError
+from lakehouse.report import RunReport
+from support import ROOT, clean_environment
+
+STAGES = ("ingest", "validate", "merge", "featurize", "optimize", "generate")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2011-12-10", datetime(2011, 12, 10, tzinfo=UTC)),
+        ("2011-12-10T01:30:00+02:00", datetime(2011, 12, 9, 23, 30, tzinfo=UTC)),
+        ("2011-12-10T01:30:00Z", datetime(2011, 12, 10, 1, 30, tzinfo=UTC)),
+        ("2011-12-10T01:30:00", datetime(2011, 12, 10, 1, 30, tzinfo=UTC)),
+    ],
+)
+def test_instant(text: str, expected: datetime) -> None:
+    assert cli.instant(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "10/12/2011", "2011-02-30", "1323475200", "20111210"])
+def test_what_is_no_instant(text: str) -> None:
+    with pytest.raises(UsageError):
+        cli.instant(text)
+
+
+def test_argument_beats_environment_beats_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conf = tmp_path / "conf.yaml"
+    conf.write_text("warehouse: from-file\nonly: from-file\nrun-id: from-file\n")
+    monkeypatch.setenv("LAKEHOUSE_WAREHOUSE", "from-environment")
+    monkeypatch.setenv("LAKEHOUSE_ONLY", "from-environment")
+    args = cli._fill(cli.parser("x", "").parse_args(["--conf-file", str(conf), "--warehouse", "from-argument"]))
+    assert (args.warehouse, args.only, args.run_id) == ("from-argument", "from-environment", "from-file")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("x"), 64),
+        (DataRefused("x"), 65),
+        (ServiceUnavailable("x"), 69),
+        (ValueError("x"), 70),
+        (TryAgain("x"), 75),
+        (PermissionError("x"), 78),
+        (KeyboardInterrupt(), 75),
+    ],
+)
+def test_an_error_becomes_a_report_and_an_exit_code(tmp_path: Path, error: BaseException, code: int) -> None:
+    def work(args: argparse.Namespace, report: RunReport) -> None:
+        raise error
+
+    path = tmp_path / "deep" / "report.json"
+    report = RunReport("merge", "r", datetime.now(UTC))
+    parser = cli.parser("merge", "")
+    assert cli.guard(report, parser, work, ["--report", str(path)]) == code
+    written = json.loads(path.read_text())
+    assert (written["status"], written["exit_code"]) == ("failed", code)
+    assert written["error"].startswith("merge: ")
+    assert ("traceback" in written) == (code == 70)
+
+
+def test_a_report_that_cannot_be_written_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    report = RunReport("merge", "r", datetime.now(UTC))
+    code = cli.guard(report, cli.parser("merge", ""), lambda a, r: None, ["--report", str(blocker / "r.json")])
+    assert code == 78
+    assert "the report cannot be written" in capsys.readouterr().err
+
+
+def script(stage: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / f"spark_jobs/{stage}.py"), *args],
+        capture_output=True,
+        text=True,
+        env=clean_environment(**env),
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_explains_itself(stage: str) -> None:
+    done = script(stage, "--help")
+    assert done.returncode == 0
+    assert stage.capitalize() in done.stdout
+    assert "exit codes" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("stage", "args", "code", "words"),
+    [
+        ("merge", ["--nonsense"], 64, "unrecognized arguments: --nonsense See merge.py --help."),
+        ("merge", [], 64, "--warehouse is missing"),
+        ("merge", ["--warehouse", ""], 64, "--warehouse is empty"),
+        ("featurize", ["--warehouse", "w", "--as-of", ""], 64, "--as-of is empty"),
+        ("merge", ["--warehouse", "w", "--contracts", "nowhere"], 64, "--contracts nowhere: no such folder"),
+        ("merge", ["--warehouse", "w", "--conf-file", "nowhere.yaml"], 78, "nowhere.yaml: cannot be read"),
+        ("generate", ["--landing", "x", "--rows", "3"], 64, "--rows 3: out of range"),
+        ("generate", [], 64, "the following arguments are required: --landing"),
+    ],
+)
+def test_wrong_arguments_give_one_line_and_no_stack_trace(stage: str, args: list[str], code: int, words: str) -> None:
+    done = script(stage, *args)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_broken_contract_is_told_without_starting_spark(tmp_path: Path) -> None:
+    (tmp_path / "products.odcs.yaml").write_text("kind: DataContract\nnonsense: 1\n")
+    report = tmp_path / "r.json"
+    done = script("merge", "--warehouse", str(tmp_path / "w"), "--contracts", str(tmp_path), "--report", str(report))
+    assert done.returncode == 78
+    assert done.stderr.strip().splitlines() == [json.loads(report.read_text())["error"]]
+    assert "products.odcs.yaml: not a valid data contract: nonsense" in done.stderr

@@ -1,0 +1,61 @@
+"""Sources: what is shipped is complete, and what is not valid is refused with its place."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from lakehouse.contracts import load_contracts
+from lakehouse.errors import ConfigurationError, UsageError
+from lakehouse.sources import load_sources, select_inputs
+from support import ROOT
+
+CONTRACTS = load_contracts(ROOT / "contracts")
+
+
+def test_shipped_sources_and_what_they_feed() -> None:
+    feeds = {i.name: [entity for entity, _ in i.sql] for i in load_sources(ROOT / "sources", CONTRACTS)}
+    assert feeds == {
+        "shop_customers": ["customers"],
+        "shop_products": ["products"],
+        "shop_transactions": ["transactions"],
+        "shop_interactions": ["interactions"],
+        "online_retail": ["customers", "products", "transactions"],
+        "otto": ["interactions", "transactions"],
+        "google_retail_products": ["products"],
+        "google_retail_events": ["interactions", "transactions"],
+    }
+
+
+def test_select_by_source_by_input_and_all() -> None:
+    inputs = load_sources(ROOT / "sources", CONTRACTS)
+    assert [i.name for i in select_inputs(inputs, ["otto", "shop_products"])] == ["otto", "shop_products"]
+    assert len(select_inputs(inputs, ["shop"])) == 4
+    assert select_inputs(inputs, []) == inputs
+    with pytest.raises(UsageError, match="--only nowhere: no such source"):
+        select_inputs(inputs, ["nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("format: json", "format: xml", "inputs.otto.format: Input should be 'csv', 'json' or 'parquet'"),
+        ("path: otto", "pth: otto", "inputs.otto.path: Field required"),
+        ("[session, events]", "[]", "inputs.otto.columns"),
+        ("[session, events]", "[_session]", "'_session' begins with an underscore"),
+        ("  otto:\n", "  Otto!:\n", "no table name"),
+        ("[interactions, transactions]", "[clicks]", "feeds 'clicks', which has no silver contract"),
+        ("[interactions, transactions]", "[customers]", "customers.sql is missing"),
+    ],
+)
+def test_an_invalid_source_names_the_file_and_the_place(tmp_path: Path, old: str, new: str, words: str) -> None:
+    shutil.copytree(ROOT / "sources/otto", tmp_path / "otto")
+    file = tmp_path / "otto/source.yaml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    with pytest.raises(ConfigurationError) as error:
+        load_sources(tmp_path, CONTRACTS)
+    assert str(file) in str(error.value)
+    assert words in str(error.value)
