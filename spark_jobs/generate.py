@@ -7,7 +7,6 @@ listed in <landing>/shop/_dirt.
 from __future__ import annotations
 
 import argparse
-import sys
 import uuid
 from datetime import UTC, datetime
 
@@ -55,4 +54,4 @@ def main(args: argparse.Namespace, report: RunReport) -> None:
 
 if __name__ == "__main__":
     new = RunReport("generate", f"manual-{uuid.uuid4().hex[:12]}", datetime.now(UTC))
-    sys.exit(cli.guard(new, build_parser(), main))
+    cli.leave(cli.guard(new, build_parser(), main))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from lakehouse import cli
 
 
@@ -18,4 +16,4 @@ def run(context: cli.Context) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_stage("merge", build_parser(), run))
+    cli.leave(cli.run_stage("merge", build_parser(), run))

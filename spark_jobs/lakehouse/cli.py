@@ -12,7 +12,6 @@ import os
 import re
 import signal
 import sys
-import threading
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
-from lakehouse import __version__
+from lakehouse import __version__, parallel
 from lakehouse.contracts import Contract, entities, load_contracts
 from lakehouse.errors import ConfigurationError, LakehouseError, ServiceUnavailable, TryAgain, UsageError
 from lakehouse.report import RUNS_DDL, RunReport
@@ -125,7 +124,7 @@ def guard(
 ) -> int:
     """Do the work; whatever goes wrong becomes a report, one line on standard error and an exit code."""
     stage, path = report.stage, None
-    signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         args = _fill(p.parse_args(argv))
         path = args.report
@@ -155,12 +154,19 @@ def guard(
         print(report.error, file=sys.stderr, flush=True)
     else:
         report.say(f"done, {len(report.warnings)} warnings")
+    signal.signal(signal.SIGTERM, before)
     assert report.exit_code is not None
-    if threading.active_count() > 1 and report.exit_code == TryAgain.exit_code:
-        # Ended by a signal while pieces are still at work: nothing waits for them.
-        sys.stdout.flush()
-        os._exit(report.exit_code)
     return report.exit_code
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with an exit code, without waiting for pieces that a signal has left at work."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if parallel.at_work():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _fill(args: argparse.Namespace) -> argparse.Namespace:

@@ -6,10 +6,12 @@ that a few threads that submit Spark jobs shorten it much.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 
 WORKERS = 4
+NAME = "lakehouse piece"
 
 
 def side_by_side(pieces: Iterable[Callable[[], None]]) -> None:
@@ -17,7 +19,7 @@ def side_by_side(pieces: Iterable[Callable[[], None]]) -> None:
 
     A signal that ends the run is not held up by pieces that are still at work.
     """
-    pool = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="piece")
+    pool = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix=NAME)
     futures = [pool.submit(piece) for piece in pieces]
     try:
         wait(futures)
@@ -25,3 +27,8 @@ def side_by_side(pieces: Iterable[Callable[[], None]]) -> None:
         pool.shutdown(wait=False, cancel_futures=True)
     for future in futures:
         future.result()
+
+
+def at_work() -> bool:
+    """Whether threads of ``side_by_side`` are still there; the interpreter would wait for them before it ends."""
+    return any(t.name.startswith(NAME) for t in threading.enumerate())
