@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 import oracle
 import pytest
+from deltalake import DeltaTable
 from lakehouse.cli import instant
 from lakehouse.report import RunReport
 from lakehouse.synthetic.shop import Scale
@@ -20,16 +21,23 @@ from pyspark.sql import SparkSession
 from shell import Shell
 
 AS_OF = "2026-03-05"
-STAGES = ("ingest", "validate", "merge", "featurize")
-# A stage is killed as soon as a table it writes has a new version: after the data, before the
-# progress record. An empty name stands for a moment drawn at random.
+STAGES = ("ingest", "validate", "merge", "featurize", "optimize")
+# A stage is killed as soon as a table has a new version. That of ops.progress is the plan: killed
+# before its first write. Those of the data: after a write, before the end is recorded. An empty name
+# stands for a moment drawn at random.
 MOMENTS = [
+    ("ingest", "ops.progress"),
     ("ingest", "bronze.shop_transactions"),
+    ("validate", "staged.customers"),
     ("validate", "quarantine.transactions"),
     ("merge", "silver.customers_history"),
     ("merge", ""),
+    ("featurize", "ops.progress"),
     ("featurize", "gold.category_preferences"),
+    ("optimize", "silver.interactions"),
+    ("optimize", "gold.customer_features"),
 ]
+SCATTERED = ("silver.interactions", "gold.customer_features")
 
 
 def arguments(stage: str) -> list[str]:
@@ -63,15 +71,27 @@ def test_killed_many_times_and_run_again_equals_never_killed(never_killed: Pipel
     shutil.copytree(never_killed.landing, shell.landing)
     chance, killed = random.Random(5), 0
     for stage in STAGES:
+        if stage == "optimize":
+            scatter(never_killed.spark, shell)
         for table in [t for s, t in MOMENTS if s == stage]:
             killed += shell.kill_when(stage, moment(shell, table, chance), *arguments(stage))
         shell.ok(stage, *arguments(stage))
-    assert killed >= 4, "the stages were over before they could be killed"
+    assert killed >= len(MOMENTS) - 1, "the stages were over before they could be killed"
+    files = {t: len(DeltaTable(str(shell.warehouse / t.replace(".", "/"))).file_uris()) for t in SCATTERED}
+    assert files == dict.fromkeys(SCATTERED, 1)
     mine, theirs = content(never_killed.warehouse_path), content(shell.warehouse)
     assert set(mine) == set(theirs)
     for table in mine:
         assert mine[table]
         assert theirs[table] == mine[table], table
+
+
+def scatter(spark: SparkSession, shell: Shell) -> None:
+    """Many small files, so that optimize has something to do."""
+    for table in SCATTERED:
+        path = str(shell.warehouse / table.replace(".", "/"))
+        frame = spark.read.format("delta").load(path)
+        frame.repartition(30).write.format("delta").mode("overwrite").save(path)
 
 
 def moment(shell: Shell, table: str, chance: random.Random) -> Callable[[], bool]:
