@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lakehouse.cli import Context, instant
-from lakehouse.contracts import entities, load_contracts
+from lakehouse.contracts import entities
 from lakehouse.features import stage as features
 from lakehouse.ingestion import stage as ingestion
 from lakehouse.maintenance import stage as maintenance
 from lakehouse.merging import stage as merging
+from lakehouse.odcs import load_contracts
 from lakehouse.report import RunReport
 from lakehouse.sources import load_sources
 from lakehouse.tables import Warehouse

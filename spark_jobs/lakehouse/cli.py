@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import yaml
 
 from lakehouse import __version__, parallel
-from lakehouse.contracts import Contract, entities, load_contracts
+from lakehouse.contracts import Contract, entities
 from lakehouse.errors import ConfigurationError, LakehouseError, ServiceUnavailable, TryAgain, UsageError
+from lakehouse.odcs import load_contracts
 from lakehouse.report import RUNS_DDL, RunReport
 
 if TYPE_CHECKING:

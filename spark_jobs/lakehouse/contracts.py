@@ -1,50 +1,18 @@
-"""Contracts: Open Data Contract Standard files, read into what the stages need.
+"""What a table must look like, as far as this suite acts on it: the model that the stages work with.
 
-The YAML is parsed by the standard's published pydantic models; this module only picks the parts
-that this suite acts on. What the standard has no field for is a ``customProperty``:
-
-========================  ==========================================================================
-property                  meaning
-========================  ==========================================================================
-mergeMode                 table: ``history`` (default: every version counts, intervals are kept) or
-                          ``first`` (insert-only: the version with the lowest sequence stays)
-merge                     column: ``latest`` (default), ``least`` or ``greatest``
-aliases                   column: other spellings of an enumeration's values
-defaultWhenNull           column: the value a missing one is replaced with (counted and marked)
-onOrphan                  column with a relationship: ``accept`` (default: a warning) or ``reject``
-maxAheadOfIngestion       column: how far after its ingestion an instant may lie (ISO 8601 duration,
-                          days: ``P1D``)
-zOrderBy, partitionBy     table: layout
-maxRejectedShare,         table: a batch of at least ``minRowsToRefuse`` rows of which more than
-minRowsToRefuse           this share is rejected is refused as a whole
-========================  ==========================================================================
+``odcs`` reads it from Open Data Contract Standard files.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
-
-import yaml
-from open_data_contract_standard.model import (
-    CustomProperty,
-    OpenDataContractStandard,
-    SchemaObject,
-    SchemaProperty,
-)
-from pydantic import ValidationError
 
 from lakehouse.errors import ConfigurationError
 
-SUFFIX = ".odcs.yaml"
-IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
-TYPES = re.compile(r"string|int|bigint|double|boolean|timestamp|date|decimal\(\d{1,2},\d{1,2}\)")
-SEVERITIES = ("reject", "warn")
+REJECT, WARN, FAIL = "reject", "warn", "fail"
+SEVERITIES = (REJECT, WARN, FAIL)
+KINDS = {"required": REJECT, "cast": REJECT, "enum": REJECT, "range": REJECT, "length": WARN, "pattern": WARN}
+"""The kinds of rules that a column declares, with the severity each has unless the contract says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +24,7 @@ class Column:
     description: str = ""
     key: bool = False
     required: bool = False
+    unique: bool = False
     enum: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     minimum: str | None = None
@@ -69,16 +38,27 @@ class Column:
     references: tuple[str, str] | None = None
     on_orphan: str = "accept"
     personal: bool = False
+    severities: tuple[tuple[str, str], ...] = ()
+    fail_above: float = 0.0
+
+    def severity(self, kind: str) -> str:
+        """What breaking a rule of this kind does to a row; a broken key always rejects it."""
+        return REJECT if self.key else dict(self.severities).get(kind, KINDS[kind])
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A SQL expression over the contract's columns that must be true for every row."""
+    """A SQL expression over the contract's columns that must be true for every row.
+
+    ``fail_above`` is the share of a batch's rows that may break it before the batch is refused, for
+    the severity fail.
+    """
 
     name: str
     expression: str
     severity: str
     message: str
+    fail_above: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +76,7 @@ class Contract:
     max_rejected_share: float | None = None
     min_rows_to_refuse: int = 100
     retention_days: int | None = None
+    freshness_hours: float | None = None
     fingerprint: str = field(default="", compare=False)
 
     @property
@@ -120,46 +101,6 @@ class Contract:
         return ", ".join(f"`{c.name}` {c.type}" for c in self.columns)
 
 
-def load_contracts(folder: str | Path) -> dict[str, Contract]:
-    """Read every contract of a folder.
-
-    Returns:
-        Contracts by table name.
-
-    Raises:
-        ConfigurationError: the folder has no contract, or one of them is not valid; the message
-            names the file and the place in it.
-    """
-    files = sorted(Path(folder).glob(f"*{SUFFIX}"))
-    if not files:
-        raise ConfigurationError(
-            f"no *{SUFFIX} file", where=str(folder), todo="Point --contracts at the folder that holds them."
-        )
-    contracts = {}
-    for file in files:
-        contract = load_contract(file)
-        if contract.name != file.name.removesuffix(SUFFIX):
-            raise ConfigurationError(
-                f"describes '{contract.name}'", where=str(file), todo=f"Name the file {contract.name}{SUFFIX}."
-            )
-        contracts[contract.name] = contract
-    for contract in contracts.values():
-        for column in contract.columns:
-            if column.references and column.references[0] not in contracts:
-                raise ConfigurationError(
-                    f"refers to '{column.references[0]}', which has no contract",
-                    where=f"{contract.name}.{column.name}",
-                    todo="Mend the relationship or add the contract.",
-                )
-            if column.references and contracts[column.references[0]].keys != [column.references[1]]:
-                raise ConfigurationError(
-                    f"refers to {'.'.join(column.references)}, which is not that table's key",
-                    where=f"{contract.name}.{column.name}",
-                    todo="Refer to the one column that is its primary key.",
-                )
-    return contracts
-
-
 def entities(contracts: dict[str, Contract]) -> dict[str, Contract]:
     """The silver contracts, parents before the tables that refer to them."""
     silver = {n: c for n, c in contracts.items() if c.layer == "silver"}
@@ -176,187 +117,3 @@ def entities(contracts: dict[str, Contract]) -> dict[str, Contract]:
     for name in silver:
         visit(name, ())
     return ordered
-
-
-def load_contract(file: Path) -> Contract:
-    """Read one contract file; raises ConfigurationError with the file's name and what is wrong."""
-    try:
-        text = file.read_text(encoding="utf-8")
-        model = OpenDataContractStandard.from_string(text)
-        return _from_model(model, hashlib.sha256(_canonical(text)).hexdigest()[:16])
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(
-            f"not a valid data contract: {place}: {first['msg']}",
-            where=str(file),
-            todo="Mend that field; `datacontract lint FILE` lists every fault.",
-        ) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" (line {mark.line + 1})" if mark else ""
-        raise ConfigurationError(
-            f"not valid YAML{line}: {getattr(error, 'problem', error)}", where=str(file), todo="Mend the syntax."
-        ) from error
-    except (OSError, TypeError, ValueError, AttributeError, KeyError) as error:
-        raise ConfigurationError(f"cannot be read: {error}", where=str(file), todo="Check the file.") from error
-    except ConfigurationError as error:
-        raise ConfigurationError(error.what, where=f"{file}: {error.where}".rstrip(": "), todo=error.todo) from error
-
-
-def _canonical(text: str) -> bytes:
-    """The contract's content, whatever its comments and layout."""
-    return json.dumps(yaml.safe_load(text), sort_keys=True, default=str).encode()
-
-
-def _from_model(model: OpenDataContractStandard, fingerprint: str) -> Contract:
-    tables = model.schema_ or []
-    if len(tables) != 1:
-        raise ConfigurationError(f"describes {len(tables)} tables", where="schema", todo="Describe exactly one.")
-    table = tables[0]
-    name = table.name or ""
-    layer = (table.physicalName or "").partition(".")[0]
-    if not IDENTIFIER.fullmatch(name) or layer not in ("silver", "gold"):
-        raise ConfigurationError(
-            f"the table is called '{table.physicalName}'",
-            where="schema[0]",
-            todo="Set name (lower-case letters, digits, _) and physicalName (silver.NAME or gold.NAME).",
-        )
-    extra = _properties(table.customProperties)
-    columns = tuple(_column(p) for p in table.properties or [])
-    contract = Contract(
-        name=name,
-        layer=layer,
-        columns=columns,
-        rules=_rules(table),
-        description=" ".join((table.description or "").split()),
-        merge_mode=_one_of(extra.get("mergeMode", "history"), ("history", "first"), "mergeMode"),
-        partition_by=tuple(
-            p.name or ""
-            for p in sorted(
-                (p for p in table.properties or [] if p.partitioned), key=lambda p: p.partitionKeyPosition or 0
-            )
-        ),
-        z_order_by=tuple(extra.get("zOrderBy", ())),
-        max_rejected_share=extra.get("maxRejectedShare"),
-        min_rows_to_refuse=int(extra.get("minRowsToRefuse", 100)),
-        retention_days=_retention_days(model),
-        fingerprint=fingerprint,
-    )
-    names = contract.column_names
-    if len(set(names)) != len(names):
-        raise ConfigurationError("a column is declared twice", where=name, todo="Remove one of them.")
-    if not contract.keys:
-        raise ConfigurationError("no column has primaryKey: true", where=name, todo="Mark the key.")
-    for listed in (*contract.z_order_by,):
-        if listed not in names:
-            raise ConfigurationError(f"zOrderBy names '{listed}', which is no column", where=name)
-    return contract
-
-
-def _column(p: SchemaProperty) -> Column:
-    name, type_ = p.name or "", (p.physicalType or "").lower().replace(" ", "")
-    if not IDENTIFIER.fullmatch(name):
-        raise ConfigurationError(f"'{name}' is no column name", where="properties", todo="Use a-z, 0-9 and _.")
-    if not TYPES.fullmatch(type_):
-        raise ConfigurationError(
-            f"physicalType '{p.physicalType}' is not supported", where=name, todo=f"Use one of {TYPES.pattern}."
-        )
-    extra = _properties(p.customProperties)
-    options = p.logicalTypeOptions or {}
-    enum: tuple[str, ...] = ()
-    for quality in p.quality or []:
-        if quality.metric == "invalidValues" and (quality.arguments or {}).get("validValues"):
-            enum = tuple(str(v) for v in quality.arguments["validValues"])  # type: ignore[index]
-        else:
-            raise ConfigurationError(
-                f"column quality rule '{quality.name or quality.metric}' is not supported",
-                where=name,
-                todo="Use metric invalidValues with validValues here, or a custom SQL rule on the table.",
-            )
-    aliases = tuple((str(k), str(v)) for k, v in (extra.get("aliases") or {}).items())
-    for alias, target in aliases:
-        if target not in enum:
-            raise ConfigurationError(f"alias '{alias}' stands for '{target}', which is not allowed", where=name)
-    default = extra.get("defaultWhenNull")
-    return Column(
-        name=name,
-        type=type_,
-        description=" ".join((p.description or "").split()),
-        key=bool(p.primaryKey),
-        required=bool(p.required),
-        enum=enum,
-        aliases=aliases,
-        minimum=_text(options.get("minimum")),
-        maximum=_text(options.get("maximum")),
-        min_length=options.get("minLength"),
-        max_length=options.get("maxLength"),
-        pattern=options.get("pattern"),
-        max_days_ahead=_days(extra["maxAheadOfIngestion"], name) if "maxAheadOfIngestion" in extra else None,
-        default=None if default is None else str(default),
-        merge=_one_of(extra.get("merge", "latest"), ("latest", "least", "greatest"), name),
-        references=_reference(p),
-        on_orphan=_one_of(extra.get("onOrphan", "accept"), ("accept", "reject"), name),
-        personal=p.classification == "personal",
-    )
-
-
-def _rules(table: SchemaObject) -> tuple[Rule, ...]:
-    rules = []
-    for q in table.quality or []:
-        if q.type != "custom" or q.engine != "spark" or not isinstance(q.implementation, str) or not q.name:
-            raise ConfigurationError(
-                f"quality rule '{q.name}' is not supported",
-                where=table.name or "",
-                todo="Use type: custom, engine: spark, a name, and a SQL expression as implementation.",
-            )
-        rules.append(
-            Rule(
-                name=q.name,
-                expression=q.implementation,
-                severity=_one_of(q.severity or "warn", SEVERITIES, q.name),
-                message=" ".join((q.description or q.implementation).split()),
-            )
-        )
-    return tuple(rules)
-
-
-def _reference(p: SchemaProperty) -> tuple[str, str] | None:
-    for relationship in p.relationships or []:
-        entity, _, column = str(relationship.to).partition(".")
-        if not column:
-            raise ConfigurationError(
-                f"relationship to '{relationship.to}'", where=p.name or "", todo="Use TABLE.COLUMN."
-            )
-        return entity, column
-    return None
-
-
-def _properties(properties: list[CustomProperty] | None) -> dict[str, Any]:
-    return {p.property or "": p.value for p in properties or []}
-
-
-def _one_of(value: Any, allowed: tuple[str, ...], where: str) -> str:
-    if value not in allowed:
-        raise ConfigurationError(f"'{value}' is not one of {', '.join(allowed)}", where=where)
-    return str(value)
-
-
-def _days(value: Any, where: str) -> int:
-    match = re.fullmatch(r"P(\d+)D", str(value))
-    if not match:
-        raise ConfigurationError(f"'{value}' is not a duration in days", where=where, todo="Write P1D for one day.")
-    return int(match[1])
-
-
-def _text(value: Any) -> str | None:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return None if value is None else str(value)
-
-
-def _retention_days(model: OpenDataContractStandard) -> int | None:
-    for sla in model.slaProperties or []:
-        if sla.property == "retention" and sla.unit in ("d", "day", "days") and sla.value is not None:
-            return int(sla.value)
-    return None

@@ -10,8 +10,8 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lakehouse.contracts import load_contracts
 from lakehouse.merging import versions
+from lakehouse.odcs import load_contracts
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from support import ROOT

@@ -9,8 +9,9 @@ import yaml
 from datacontract.data_contract import DataContract
 from hypothesis import given
 from hypothesis import strategies as st
-from lakehouse.contracts import entities, load_contract, load_contracts
+from lakehouse.contracts import entities
 from lakehouse.errors import ConfigurationError
+from lakehouse.odcs import load_contract, load_contracts
 from support import ROOT
 
 SHIPPED = sorted((ROOT / "contracts").glob("*.odcs.yaml"))

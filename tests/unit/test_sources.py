@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from lakehouse.contracts import load_contracts
 from lakehouse.errors import ConfigurationError, UsageError
+from lakehouse.odcs import load_contracts
 from lakehouse.sources import load_sources, select_inputs
 from support import ROOT
 
