@@ -10,6 +10,9 @@ def build_parser():  # type: ignore[no-untyped-def]
     p.add_argument(
         "--release", metavar="BATCH,...", help="refused batches to validate again without the limit on bad rows"
     )
+    p.add_argument("--discard", metavar="BATCH,...", help="refused batches to give up for good")
+    p.add_argument("--by", metavar="NAME", help="who decides to discard")
+    p.add_argument("--reason", metavar="TEXT", help="why they are discarded")
     return p
 
 

@@ -17,6 +17,7 @@ from lakehouse.odcs import load_contracts
 from lakehouse.report import RunReport
 from lakehouse.sources import load_sources
 from lakehouse.tables import Warehouse
+from lakehouse.validation import decisions
 from lakehouse.validation import stage as validation
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -28,6 +29,7 @@ STAGES = {
     "merge": merging.run,
     "featurize": features.run,
     "optimize": maintenance.run,
+    "replay": decisions.run,
 }
 BATCH = ("ingest", "validate", "merge")
 
@@ -62,6 +64,15 @@ class Pipeline:
             "landing": str(self.landing),
             "retry": False,
             "release": None,
+            "discard": None,
+            "by": None,
+            "reason": None,
+            "action": "replay",
+            "rule": None,
+            "ids": None,
+            "since": None,
+            "until": None,
+            "patch": None,
             "dry_run": False,
             "vacuum": False,
             "retain_hours": 168,

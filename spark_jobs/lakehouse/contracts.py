@@ -13,6 +13,8 @@ REJECT, WARN, FAIL = "reject", "warn", "fail"
 SEVERITIES = (REJECT, WARN, FAIL)
 KINDS = {"required": REJECT, "cast": REJECT, "enum": REJECT, "range": REJECT, "length": WARN, "pattern": WARN}
 """The kinds of rules that a column declares, with the severity each has unless the contract says otherwise."""
+SEQUENCE_DDL = "STRUCT<at: TIMESTAMP, deleted: BOOLEAN, received: TIMESTAMP, file: STRING, block: BIGINT, row: BIGINT>"
+"""The total order of a key's versions: the source's instant, deletions last, then arrival and position."""
 
 
 @dataclass(frozen=True)

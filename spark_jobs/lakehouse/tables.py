@@ -184,6 +184,31 @@ class Warehouse:
             self._note_write(table)
         return figures
 
+    def update(self, rows: DataFrame, table: str, keys: Sequence[str]) -> int:
+        """Set the other columns of ``rows`` in the table's rows with the same keys, in one commit.
+
+        Args:
+            rows: at most one row a key.
+
+        Returns:
+            How many rows of the table were set; when none was, no version is written.
+        """
+        view = "update_" + table.replace(".", "_")
+        rows.createOrReplaceTempView(view)
+        on = " AND ".join(f"t.{quote(k)} = s.{quote(k)}" for k in keys)
+        assignments = ", ".join(f"t.{quote(c)} = s.{quote(c)}" for c in rows.columns if c not in keys)
+        try:
+            counts = self.spark.sql(
+                f"MERGE INTO {self.sql_name(table)} t USING {quote(view)} s ON {on} "
+                f"WHEN MATCHED THEN UPDATE SET {assignments}"
+            ).first()
+        finally:
+            self.spark.catalog.dropTempView(view)
+        assert counts is not None
+        if counts["num_updated_rows"]:
+            self._note_write(table)
+        return counts["num_updated_rows"]
+
     def optimize(self, table: str, z_order_by: Sequence[str] = ()) -> tuple[int, int]:
         """Compact a table, clustered by columns when some are named; returns files added and removed."""
         order = f" ZORDER BY ({', '.join(map(quote, z_order_by))})" if z_order_by else ""

@@ -8,13 +8,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.cli import Context
-from lakehouse.contracts import Contract
+from lakehouse.contracts import SEQUENCE_DDL, Contract
 from lakehouse.errors import UsageError
 from lakehouse.merging import versions
 from lakehouse.parallel import side_by_side
 from lakehouse.progress import DONE, Batch, Progress
 from lakehouse.tables import quote
-from lakehouse.validation.rules import SEQUENCE_DDL
 
 
 def run(context: Context) -> None:

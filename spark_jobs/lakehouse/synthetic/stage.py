@@ -14,6 +14,7 @@ from lakehouse.synthetic.randomness import Dice
 from lakehouse.synthetic.shop import Scale, Shop
 
 ROWS_PER_FILE = 1_000_000
+LABELS_DDL = "entity STRING, key STRING, delivered DATE, kind STRING, rules ARRAY<STRING>"
 BOOKKEEPING = ("key", "day", "kind", "rules", "copy")
 
 
@@ -34,7 +35,9 @@ def generate(spark: SparkSession, landing: str, scale: Scale, seed: int, level: 
         every.coalesce(1).write.mode("overwrite").json(f"{landing}/shop/_dirt")
         _name_plainly(f"{landing}/shop/_dirt")
         counts = (
-            spark.read.json(f"{landing}/shop/_dirt")
+            # Stated, for a clean shop has no line to learn it from.
+            spark.read.schema(LABELS_DDL)
+            .json(f"{landing}/shop/_dirt")
             .groupBy("entity", "kind")
             .count()
             .orderBy("entity", "kind")

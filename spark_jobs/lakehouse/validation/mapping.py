@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import reduce
 
 from pyspark.errors import AnalysisException, ParseException
@@ -15,6 +16,12 @@ from lakehouse.sources import Input
 ROW, SEQUENCE, DELETED = "_row", "_sequence", "_deleted"
 UNDECODABLE = "\ufffd"
 """What Spark puts in the place of bytes that are not text."""
+MAY_DROP = re.compile(
+    r"\b(where|having|qualify|join|group|distinct|limit|offset|union|intersect|except|minus|lateral|explode|posexplode|"
+    r"inline|stack|tablesample|values)\b",
+    re.IGNORECASE,
+)
+"""Words of SQL with which a SELECT may have fewer, or other, rows than it reads."""
 
 
 def is_corrupt(bronze: DataFrame) -> Column:
@@ -66,3 +73,8 @@ def map_rows(raw: DataFrame, source: Input, contract: Contract) -> DataFrame:
             todo="Rename or remove it, or add it to the contract.",
         )
     return mapped
+
+
+def keeps_every_row(sql: str) -> bool:
+    """Whether a SELECT certainly gives one row for each that it reads; False where that cannot be told."""
+    return MAY_DROP.search(re.sub(r"--[^\n]*", "", sql)) is None

@@ -9,10 +9,25 @@ from pyspark.sql import functions as F
 
 from lakehouse.contracts import Contract
 from lakehouse.progress import Batch
+from lakehouse.validation.checking import REASON_DDL, REASONS
 from lakehouse.validation.mapping import ROW
-from lakehouse.validation.rules import REASON_DDL, REASONS
 
 CORRUPT_RULE = "corrupt_record"
+OPEN, REPLAYED, DISCARDED = "open", "replayed", "discarded"
+HISTORY_DDL = (
+    "ARRAY<STRUCT<at: TIMESTAMP, run_id: STRING, action: STRING, by: STRING, note: STRING, "
+    "corrections: MAP<STRING, STRING>>>"
+)
+
+
+def row_id(source: str, position: Column) -> Column:
+    """What a raw row is called in the quarantine: the same whenever and however often it is judged.
+
+    Args:
+        position: a struct with file, block and row, and the file's modification time as ``modified``.
+    """
+    parts = [F.unix_micros(position["modified"]), position["block"], position["row"]]
+    return F.md5(F.concat_ws("|", F.lit(source), position["file"], *[p.cast("string") for p in parts]))
 
 
 def positions(bronze: DataFrame) -> DataFrame:
@@ -71,15 +86,18 @@ def _kept(
         reasons.cast(f"array<{REASON_DDL}>"), lambda r: r.withField("message", F.concat(where, r["message"]))
     )
     return placed.select(
+        row_id(source, F.col(f"{ROW}.source")).alias("id"),
         F.lit(source).alias("input"),
-        F.lit("open").alias("status"),
+        F.lit(OPEN).alias("status"),
         explained.alias("reasons"),
         raw.alias("raw"),
         number.alias("row_number"),
         F.lit(contract.fingerprint).alias("contract_fingerprint"),
         F.lit(now).cast("timestamp").alias("quarantined_at"),
+        F.array().cast(HISTORY_DDL).alias("history"),
         F.col(f"{ROW}.source").alias("_source"),
         F.col(f"{ROW}.ingested_at").alias("_ingested_at"),
         F.col(f"{ROW}.bronze_batch").alias("_bronze_batch"),
         F.lit(batch.batch_id).cast("bigint").alias("_batch_id"),
+        F.lit(None).cast("bigint").alias("_decided_by"),
     )

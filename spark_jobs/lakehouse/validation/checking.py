@@ -1,0 +1,165 @@
+"""A mapped batch, typed and checked against its contract: pure DataFrame functions, one pass.
+
+``check`` marks each row; ``accepted`` and ``rejected`` part the rows. Reasons and messages are built for
+the rejected rows alone, so that a good row costs little more than its casts.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame, Observation
+from pyspark.sql import functions as F
+
+from lakehouse.contracts import FAIL, Column, Contract
+from lakehouse.validation import rules, values
+from lakehouse.validation.mapping import DELETED, ROW, SEQUENCE
+
+REASONS, WARNINGS, REJECTED = "_reasons", "_warnings", "_rejected"
+REASON_DDL = "STRUCT<rule: STRING, column: STRING, value: STRING, message: STRING>"
+
+
+def check(mapped: DataFrame, contract: Contract, known: dict[str, DataFrame]) -> DataFrame:
+    """Type a mapped batch and mark the rows that its contract rejects.
+
+    Args:
+        mapped: what the source's SELECT gave.
+        known: for each entity a foreign key points to, its known keys (one column, distinct); for the
+            contract's own name, if a column of it is unique, the rows of silver that are there.
+
+    Returns:
+        ``_row``, ``_deleted``, the contract's columns, ``_text_<column>`` and what else the rules refer
+        to, and ``_rejected``.
+    """
+    rows = typed(mapped, contract)
+    for column in contract.columns:
+        if column.references:
+            rows = _mark_orphans(rows, column, known[column.references[0]])
+        if column.unique and not column.key:
+            rows = _mark_taken(rows, column, contract, known[contract.name])
+    broken = _any(c.violated for c in rules.cell_checks(contract) if c.rejects)
+    rows = rows.withColumn(rules.CELL_BROKEN, broken)
+    return rows.withColumn(
+        REJECTED, F.col(rules.CELL_BROKEN) | _any(c.violated for c in rules.table_checks(contract) if c.rejects)
+    )
+
+
+def typed(mapped: DataFrame, contract: Contract) -> DataFrame:
+    """``_row``, ``_deleted``, and per contract column the received text and the typed value."""
+    deleted = F.coalesce(F.col(DELETED), F.lit(False)) if DELETED in mapped.columns else F.lit(False)
+    texts = [_given(mapped, c.name).alias(f"_text_{c.name}") for c in contract.columns]
+    trimmed = mapped.select("*", *texts, deleted.alias("_gone"), _given(mapped, SEQUENCE).alias("_text_sequence"))
+    return trimmed.select(
+        ROW,
+        F.col("_gone").alias(DELETED),
+        *[f"_text_{c.name}" for c in contract.columns],
+        *[_typed(mapped, c).alias(c.name) for c in contract.columns],
+        "_text_sequence",
+        _instant(mapped, SEQUENCE).alias("_sequence_at"),
+    )
+
+
+def measured(checked: DataFrame, contract: Contract, into: Observation) -> DataFrame:
+    """The checked rows, with ``into`` counting them while they are written.
+
+    It gets ``rows``, ``rejected``, ``missing:<column>`` and, for rules of severity fail, their names.
+    """
+    fails: dict[str, list[SparkColumn]] = {}
+    for c in rules.checks(contract):
+        if c.severity == FAIL:
+            fails.setdefault(c.name, []).append(c.violated)
+    return checked.observe(
+        into,
+        F.count(F.lit(1)).alias("rows"),
+        F.count_if(REJECTED).alias("rejected"),
+        *[F.count_if(F.col(f"_text_{c.name}").isNull()).alias(f"missing:{c.name}") for c in contract.columns],
+        *[F.count_if(_any(violated)).alias(name) for name, violated in fails.items()],
+    )
+
+
+def accepted(checked: DataFrame, contract: Contract) -> DataFrame:
+    """The rows that pass: the contract's columns, ``_deleted``, ``_sequence``, ``_warnings`` (names of rules)."""
+    names = [F.when(c.violated, F.lit(c.name)) for c in rules.checks(contract) if not c.rejects]
+    sequence = F.struct(
+        F.coalesce("_sequence_at", F.col(f"{ROW}.source.modified")).alias("at"),
+        # Before the arrival, so that a deletion wins ties of time.
+        F.col(DELETED).alias("deleted"),
+        F.col(f"{ROW}.source.modified").alias("received"),
+        F.col(f"{ROW}.source.file").alias("file"),
+        F.col(f"{ROW}.source.block").alias("block"),
+        F.col(f"{ROW}.source.row").alias("row"),
+    )
+    return checked.where(~F.col(REJECTED)).select(
+        *contract.column_names, DELETED, sequence.alias(SEQUENCE), _compact(names, "string").alias(WARNINGS), ROW
+    )
+
+
+def rejected(checked: DataFrame, contract: Contract) -> DataFrame:
+    """The rows that do not pass: ``_row`` and ``_reasons``, one for each rejecting rule that is broken."""
+    reasons = [
+        F.when(
+            c.violated,
+            F.struct(
+                F.lit(c.name).alias("rule"),
+                F.lit(c.column).cast("string").alias("column"),
+                c.value.alias("value"),
+                c.message.alias("message"),
+            ),
+        )
+        for c in rules.checks(contract)
+        if c.rejects
+    ]
+    return checked.where(F.col(REJECTED)).select(ROW, _compact(reasons, REASON_DDL).alias(REASONS))
+
+
+def _compact(items: list[SparkColumn], type_: str) -> SparkColumn:
+    return F.array_compact(F.array(*items, F.lit(None).cast(type_)))
+
+
+def _any(conditions) -> SparkColumn:  # type: ignore[no-untyped-def]
+    return reduce(SparkColumn.__or__, conditions, F.lit(False))
+
+
+def _given(mapped: DataFrame, name: str) -> SparkColumn:
+    """The value as trimmed text, null when missing."""
+    if name not in mapped.columns:
+        return F.lit(None).cast("string")
+    return values.text(F.col(f"`{name}`").cast("string"))
+
+
+def _typed(mapped: DataFrame, column: Column) -> SparkColumn:
+    given = F.col(f"_text_{column.name}")
+    if column.name in mapped.columns and mapped.schema[column.name].dataType.simpleString() == column.type != "string":
+        value = F.col(f"`{column.name}`")
+    else:
+        value = values.read(column, given)
+    if column.default is not None:
+        value = F.when(given.isNull(), F.lit(column.default).cast(column.type)).otherwise(value)
+    return value.cast(column.type)
+
+
+def _instant(mapped: DataFrame, name: str) -> SparkColumn:
+    if name in mapped.columns and mapped.schema[name].dataType.simpleString() == "timestamp":
+        return F.col(name)
+    return values.instant(F.col(f"_text{name}"))
+
+
+def _mark_orphans(rows: DataFrame, column: Column, parent: DataFrame) -> DataFrame:
+    """Add ``_orphan_<column>``: a key is given, and no parent has it."""
+    known = parent.select(F.col(parent.columns[0]).alias(f"_parent_{column.name}"), F.lit(True).alias("_known"))
+    joined = rows.join(known, F.col(column.name) == F.col(f"_parent_{column.name}"), "left")
+    orphan = F.col(column.name).isNotNull() & F.col("_known").isNull()
+    return joined.withColumn(f"_orphan_{column.name}", orphan).drop(f"_parent_{column.name}", "_known")
+
+
+def _mark_taken(rows: DataFrame, column: Column, contract: Contract, silver: DataFrame) -> DataFrame:
+    """Add ``_taken_<column>``: another key has the same value, in this batch or in silver."""
+    pair = [*contract.keys, column.name]
+    owners = rows.select(*pair).union(silver.select(*pair)).where(F.col(column.name).isNotNull()).distinct()
+    shared = owners.groupBy(F.col(column.name).alias(f"_value_{column.name}")).count().where("count > 1")
+    joined = rows.join(
+        shared.withColumn("_shared", F.lit(True)), F.col(column.name) == F.col(f"_value_{column.name}"), "left"
+    )
+    taken = F.coalesce("_shared", F.lit(False))
+    return joined.withColumn(f"_taken_{column.name}", taken).drop(f"_value_{column.name}", "_shared", "count")

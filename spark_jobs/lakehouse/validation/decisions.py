@@ -1,0 +1,102 @@
+"""What a person decides about quarantined rows: try them again, with corrections or without, or give them up."""
+
+from __future__ import annotations
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse.cli import Context, instant
+from lakehouse.contracts import Contract
+from lakehouse.errors import UsageError
+from lakehouse.progress import VOID, Progress
+from lakehouse.validation import publishing, replay
+
+PATCH = ("id", "column", "value")
+EXAMPLES = 5
+
+
+def run(context: Context) -> None:
+    """Carry out the decision that the arguments name, on every entity that they name (or all).
+
+    Raises:
+        UsageError: the arguments name nothing that is there, or contradict each other.
+    """
+    args = context.args
+    for name in context.only:
+        if name not in context.entities:
+            raise UsageError(f"--only {name}: no such entity", todo=f"Known are: {', '.join(context.entities)}.")
+    if args.action == "discard" and not (args.by and args.reason):
+        raise UsageError("--action discard without --by and --reason", todo="Say who decides, and why.")
+    if args.patch and (args.action == "discard" or len(context.only) != 1):
+        raise UsageError("--patch", todo="Name one entity with --only, and replay or dry-run it.")
+    progress = Progress(context.warehouse, "validate", context.run_id, context.now)
+    _undo(context, progress)
+    chosen = [c for name, c in context.entities.items() if not context.only or name in context.only]
+    try:
+        for contract in chosen:
+            if context.warehouse.exists(f"quarantine.{contract.name}"):
+                _decide(context, progress, contract)
+    finally:
+        progress.commit()
+
+
+def _undo(context: Context, progress: Progress) -> None:
+    """Take back replays that were interrupted; validate does the same with all of its batches."""
+    for batch in progress.outstanding():
+        if (batch.detail or "").startswith(replay.DETAIL):
+            context.report.say(f"{batch.unit}: undoing the interrupted {batch.detail}")
+            publishing.take_back(context, batch)
+            replay.reopen(context, batch)
+            progress.finish(batch, VOID)
+    progress.commit()
+
+
+def _decide(context: Context, progress: Progress, contract: Contract) -> None:
+    args, report, table = context.args, context.report, f"quarantine.{contract.name}"
+    inputs = {i.name: i for i in context.inputs}
+    corrections = None
+    if args.patch:
+        feeding = [i for i in context.inputs if contract.name in dict(i.sql)]
+        corrections = replay.read_corrections(context, contract, _patch(context, args.patch), feeding)
+    selection = replay.Selection(
+        rule=args.rule or "",
+        since=instant(args.since) if args.since else None,
+        until=instant(args.until) if args.until else None,
+        ids=tuple(x.strip() for x in (args.ids or "").split(",") if x.strip()),
+    )
+    rows = selection.of(context.warehouse.read(table))
+    if corrections is not None:
+        rows = rows.join(corrections.select("id"), "id", "left_semi")
+    decision = replay.Decision(args.action, args.by or "", args.reason or "")
+    if args.action == "discard":
+        discarded = replay.discard(context, contract, rows, decision)
+        report.count(table, rows_discarded=discarded)
+        report.say(f"{contract.name}: {discarded:,} rows discarded by {args.by}: {args.reason}")
+        return
+    dry_run = args.action == "dry-run"
+    outcome = replay.replay(context, progress, inputs, contract, rows, decision, corrections, dry_run=dry_run)
+    report.count(table, rows_selected=outcome.selected, rows_still_rejected=outcome.selected - outcome.passed)
+    if dry_run:
+        report.count(table, rows_that_would_pass=outcome.passed)
+    report.count_rules(contract.name, outcome.broken)
+    verb = "would pass" if dry_run else "replayed"
+    report.say(f"{contract.name}: {outcome.selected:,} rows selected, {outcome.passed:,} {verb}")
+    for rule, count in sorted(outcome.broken.items(), key=lambda item: (-item[1], item[0])):
+        report.say(f"{contract.name}: {count:,} still break {rule}")
+    for example in outcome.examples[:EXAMPLES]:
+        report.say(f"{contract.name}: for example {example}")
+
+
+def _patch(context: Context, path: str) -> DataFrame:
+    """The patch file as (id, column, value)."""
+    options = {"header": "true", "escape": '"', "multiLine": "true"}
+    try:
+        patch = context.warehouse.spark.read.options(**options).csv(path)
+    except AnalysisException as error:
+        raise UsageError(f"--patch {path}: cannot be read", todo="Name a CSV file.") from error
+    if set(patch.columns) != set(PATCH):
+        raise UsageError(
+            f"--patch {path}: columns {', '.join(patch.columns)}", todo=f"They must be {', '.join(PATCH)}."
+        )
+    return patch.select(*PATCH).where(F.col("id").isNotNull())

@@ -1,0 +1,163 @@
+"""What is usual: figures of every batch in ``ops.quality``, and what in a batch differs from them.
+
+A figure is unusual when its modified z-score, 0.6745 * (x - median) / MAD, is beyond 3.5 (Iglewicz and
+Hoaglin, How to Detect and Handle Outliers, 1993); where the MAD is 0, the mean absolute deviation
+takes its place. A figure must also differ by enough to matter to a person.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from statistics import fmean, median
+from typing import TYPE_CHECKING
+
+from pyspark.sql import Window
+from pyspark.sql import functions as F
+
+from lakehouse.contracts import Contract
+from lakehouse.progress import DONE, Batch, Progress
+from lakehouse.tables import Warehouse
+
+if TYPE_CHECKING:
+    from lakehouse.validation.publishing import Published
+
+TABLE = "ops.quality"
+DDL = "entity STRING, input STRING, batch_id BIGINT, measure STRING, value BIGINT, rows BIGINT, run_id STRING, at TIMESTAMP"
+BATCHES, FEWEST, BOUND = 30, 8, 3.5
+"""How many earlier batches are looked at, how many there must be, and the score beyond which is unusual."""
+SHARE_THAT_MATTERS, FACTOR_THAT_MATTERS = 0.01, 1.5
+ROWS, REJECTED = "rows", "rejected"
+
+
+def modified_z(value: float, past: list[float]) -> float:
+    """How far a value lies from earlier ones, in robust standard deviations; infinite if those never differ."""
+    middle = median(past)
+    distances = [abs(p - middle) for p in past]
+    spread = median(distances) / 0.6745 or fmean(distances) * 1.253314
+    if spread == 0:
+        return 0.0 if value == middle else math.copysign(math.inf, value - middle)
+    return (value - middle) / spread
+
+
+def unusual(measure: str, value: float, past: list[float]) -> str | None:
+    """What is unusual about a figure (a number of rows, or a share of them), if anything."""
+    if len(past) < FEWEST or abs(z := modified_z(value, past)) <= BOUND:
+        return None
+    middle = median(past)
+    if measure == ROWS:
+        matters = value > middle * FACTOR_THAT_MATTERS or value * FACTOR_THAT_MATTERS < middle
+        figures = [f"{n:,.0f}" for n in (value, min(past), max(past), middle)]
+    else:
+        matters = abs(value - middle) > SHARE_THAT_MATTERS
+        figures = [f"{n:.1%}" for n in (value, min(past), max(past), middle)]
+    if not matters:
+        return None
+    now, least, most, usual = figures
+    score = f"robust z {z:+.1f}" if math.isfinite(z) else "never another value"
+    return f"{_words(measure, now)}; the last {len(past)} batches had {least} to {most}, median {usual} ({score})"
+
+
+def _words(measure: str, figure: str) -> str:
+    if measure == ROWS:
+        return f"{figure} rows"
+    kind, _, name = measure.partition(":")
+    return {"missing": f"{name} is missing in {figure}", "rule": f"{figure} of the rows break {name}"}.get(
+        kind, f"{figure} of the rows are rejected"
+    )
+
+
+class History:
+    """The figures of one warehouse's batches."""
+
+    def __init__(self, warehouse: Warehouse, progress: Progress, run_id: str, now: datetime) -> None:
+        self._warehouse, self._run_id, self._now = warehouse, run_id, now
+        self._done = {f.batch_id for f in progress.finished("validate") if f.state == DONE}
+        self._new: list[tuple] = []
+        self._earlier: dict[tuple[str, str], dict[int, dict[str, float]]] | None = None
+        self._reading = threading.Lock()
+
+    def add(self, batch: Batch, published: Published) -> list[str]:
+        """Note the figures of a batch; returns what is unusual about them."""
+        entity, rows = published.contract.name, published.rows
+        figures = {ROWS: rows, REJECTED: published.quarantined, **published.measures}
+        self._new += [
+            (entity, batch.unit, batch.batch_id, name, value, rows, self._run_id, self._now)
+            for name, value in figures.items()
+        ]
+        if not rows:
+            return []
+        past = self._past(entity, batch.unit)
+        found = [
+            unusual(name, value if name == ROWS else value / rows, past.get(name, []))
+            for name, value in figures.items()
+        ]
+        return [f"{entity} of {batch.unit}, batch {batch.batch_id}: {text}" for text in found if text]
+
+    def commit(self) -> None:
+        """Write what was noted, in one commit."""
+        if self._new:
+            new, self._new = self._new, []
+            self._warehouse.append_always(self._warehouse.spark.createDataFrame(new, DDL).coalesce(1), TABLE)
+
+    def stale(self, contracts: Iterable[Contract], only: list[str]) -> list[str]:
+        """Which entities have got no accepted row for longer than their contract's freshness allows.
+
+        Args:
+            only: as given to the run; an entity is not missed where a person asked for others.
+        """
+        due = {c.name: timedelta(hours=c.freshness_hours) for c in contracts if c.freshness_hours and not only}
+        if not due or not self._warehouse.exists(TABLE):
+            return []
+        newest = (
+            self._warehouse.read(TABLE)
+            .where((F.col("measure") == ROWS) & (F.col("value") > 0))
+            .groupBy("entity")
+            .agg(F.unix_micros(F.max("at")).alias("at"))
+            .collect()
+        )
+        ages = {r["entity"]: timedelta(microseconds=_micros(self._now) - r["at"]) for r in newest}
+        return [
+            f"{name}: no new rows for {_span(ages[name])}; its contract allows {_span(limit)} (freshness)"
+            for name, limit in due.items()
+            if name in ages and ages[name] > limit
+        ]
+
+    def _past(self, entity: str, unit: str) -> dict[str, list[float]]:
+        """The figures of the last batches, by measure: rows as they are, all else as shares."""
+        with self._reading:
+            if self._earlier is None:
+                self._earlier = self._read() if self._done and self._warehouse.exists(TABLE) else {}
+        batches = self._earlier.get((entity, unit), {})
+        past: dict[str, list[float]] = {}
+        for batch_id in sorted(batches.keys() & self._done)[-BATCHES:]:
+            for measure, figure in batches[batch_id].items():
+                past.setdefault(measure, []).append(figure)
+        return past
+
+    def _read(self) -> dict[tuple[str, str], dict[int, dict[str, float]]]:
+        latest = Window.partitionBy("entity", "input").orderBy(F.desc("batch_id"))
+        rows = (
+            self._warehouse.read(TABLE)
+            .withColumn("age", F.dense_rank().over(latest))
+            # More than are looked at: some may have been given up.
+            .where((F.col("age") <= 2 * BATCHES) & (F.col("rows") > 0))
+            .select("entity", "input", "batch_id", "measure", "value", "rows")
+            .collect()
+        )
+        found: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
+        for r in rows:
+            figure = r["value"] if r["measure"] == ROWS else r["value"] / r["rows"]
+            found.setdefault((r["entity"], r["input"]), {}).setdefault(r["batch_id"], {})[r["measure"]] = figure
+        return found
+
+
+def _micros(instant: datetime) -> int:
+    return int(instant.timestamp() * 1_000_000)
+
+
+def _span(time: timedelta) -> str:
+    hours = time.total_seconds() / 3600
+    return f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} hours"
