@@ -23,6 +23,8 @@ from lakehouse.errors import ServiceUnavailable, UsageError
 from lakehouse.sources import Input
 
 HEADER_BYTES = 1 << 20
+SINGLE_BYTE_QUOTE = ("utf-8", "us-ascii", "iso-8859-1")
+"""Encodings in which a quote is one byte, and that byte is nothing else."""
 GLOB = re.compile(r"[\\\[\]{}*?]")
 """Characters of a file name that Spark would take for a pattern."""
 
@@ -137,10 +139,14 @@ class Landing:
 
     def _header(self, source: Input, file: LandedFile) -> tuple[str, ...]:
         options = dict(source.options)
-        encoding = options.get("encoding", "utf-8")
+        encoding, quote = options.get("encoding", "utf-8"), options.get("quote", '"')
+        single_byte = quote != "" and encoding.lower() in SINGLE_BYTE_QUOTE
         try:
             with self._fs.open_input_stream(f"{self._root}/{file.path}", compression="detect") as stream:
                 head = stream.read(HEADER_BYTES)
+                quotes = head.count(quote.encode())
+                while chunk := stream.read(HEADER_BYTES) if single_byte else b"":
+                    quotes += chunk.count(quote.encode())
         except PermissionError as error:
             raise Unreachable("may not be opened: check its owner and permissions") from error
         except (OSError, pa.ArrowException) as error:
@@ -155,7 +161,7 @@ class Landing:
         except UnicodeDecodeError as error:
             raise Unreadable(f"its first line is not {encoding}; declare the encoding in source.yaml") from error
         text = io.TextIOWrapper(io.BytesIO(head), encoding=encoding, errors="replace", newline="")
-        reader = csv.reader(text, delimiter=options.get("sep", ","), quotechar=options.get("quote", '"'))
+        reader = csv.reader(text, delimiter=options.get("sep", ","), quotechar=quote or None)
         try:
             names = next(reader, [])
         except csv.Error as error:
@@ -164,4 +170,24 @@ class Landing:
         if len(set(names)) != len(names):
             twice = sorted({n for n in names if names.count(n) > 1})
             raise Unreadable(f"its header names a column twice: {', '.join(repr(n) for n in twice)}")
+        # In RFC 4180 quotes come in pairs. One that stays open would take all lines after it into its cell.
+        if single_byte and quotes % 2 and self._never_ends(file, encoding, options.get("sep", ","), quote):
+            raise Unreadable("a quoted field never ends: the file is cut short, or a quote is missing")
         return tuple(names)
+
+    def _never_ends(self, file: LandedFile, encoding: str, sep: str, quote: str) -> bool:
+        """Whether the file ends inside a quoted field; a quote within a bare field opens none."""
+        with self._fs.open_input_stream(f"{self._root}/{file.path}", compression="detect") as stream:
+            text = stream.read().decode(encoding, errors="replace").removeprefix("\ufeff")
+        q, s = re.escape(quote), re.escape(sep)
+        quoted = rf"{q}[^{q}]*(?:{q}{q}[^{q}]*)*"
+        fields = re.compile(rf"(?:{quoted}(?P<closed>{q}[^{s}\r\n]*)?|[^{s}\r\n]*)(?:{s}|\r\n|\r|\n|$)")
+        place = 0
+        while place < len(text):
+            field = fields.match(text, place)
+            if field is None or field.end() == place:
+                return False
+            if text[place] == quote and field["closed"] is None:
+                return True
+            place = field.end()
+        return False

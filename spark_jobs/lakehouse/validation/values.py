@@ -22,6 +22,7 @@ OFFSET = r"(Z|[+-]\d{2}(:?\d{2})?)"
 INSTANT = rf"^{DATE}([T ]{TIME}{OFFSET}?)?$"
 INTEGER = r"^[+-]?\d{1,19}$"
 PLAIN_NUMBER = r"^[+-]?(\d+([.]\d*)?|[.]\d+)$"
+FLOAT = r"^[+-]?(\d+([.]\d*)?|[.]\d+)([eE][+-]?\d{1,3})?$"
 SCIENTIFIC = r"^([+-]?)(\d{1,18})(?:[.](\d{0,18}))?[eE]([+-]?\d{1,2})$"
 
 
@@ -42,9 +43,14 @@ def read(column: Column, value: SparkColumn) -> SparkColumn:
         return decimal(value, precision, scale)
     if column.type in ("int", "bigint"):
         return F.when(value.rlike(INTEGER), value).try_cast(column.type)
-    if column.type == "string":
-        return value
-    return value.try_cast(column.type)
+    if column.type == "double":
+        number = F.when(value.rlike(FLOAT), value).try_cast("double")
+        return F.when(F.abs(number) < F.lit(float("inf")), number)
+    if column.type == "date":
+        return F.when(value.rlike(f"^{DATE}$"), value).try_cast("date")
+    if column.type == "boolean":
+        return F.when(value.rlike("(?i)^(true|false)$"), value).try_cast("boolean")
+    return value
 
 
 def enumeration(column: Column, value: SparkColumn) -> SparkColumn:
