@@ -15,7 +15,7 @@ from lakehouse.errors import DataRefused, ServiceUnavailable, TryAgain, UsageErr
 from lakehouse.report import RunReport
 from support import ROOT, clean_environment
 
-STAGES = ("ingest", "validate", "merge", "featurize", "optimize", "generate")
+STAGES = ("ingest", "validate", "merge", "featurize", "optimize", "generate", "replay", "profile_data")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def script(stage: str, *args: str, **env: str) -> subprocess.CompletedProcess[st
 def test_help_explains_itself(stage: str) -> None:
     done = script(stage, "--help")
     assert done.returncode == 0
-    assert stage.capitalize() in done.stdout
+    assert stage.partition("_")[0].capitalize() in done.stdout
     assert "exit codes" in done.stdout
 
 

@@ -1,0 +1,158 @@
+"""Profile files or a table, and write what follows from it: a contract, and for files a source."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse.errors import ConfigurationError, UsageError
+from lakehouse.ingestion import readers
+from lakehouse.ingestion.landing import Landing, Unreadable, is_uri
+from lakehouse.odcs import load_contract
+from lakehouse.profiling import measure, proposal
+from lakehouse.report import RunReport
+from lakehouse.sources import Input
+from lakehouse.tables import quote
+
+SUFFIXES = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
+IGNORED = ("*.tmp", "*.part", "*.crc")
+
+
+def profile_files(
+    spark: SparkSession, location: str, format_: str | None, options: dict[str, str], limit: int, report: RunReport
+) -> tuple[DataFrame, str, str]:
+    """The rows of a folder's files, or of one file, each value as text; their format; the folder's name.
+
+    Raises:
+        UsageError: there is nothing to read, or it is not of the named format.
+    """
+    if not is_uri(location):
+        location = str(Path(location).absolute())
+    folder, _, name = location.rstrip("/").rpartition("/")
+    found = Landing(folder).find(_input(name, "csv", options))
+    if found is None:
+        # A file, not a folder: it is looked for among its neighbours.
+        folder, _, parent = folder.rpartition("/")
+        found = [f for f in Landing(folder).find(_input(parent, "csv", options)) or [] if f.path == f"{parent}/{name}"]
+        name = parent
+    landing, files = Landing(folder), found
+    if not files:
+        raise UsageError("no files", where=location, todo="Name a file, or a folder that has some.")
+    kinds = {_kind(f.path) for f in files}
+    guessed = format_ or (kinds.pop() if len(kinds) == 1 else "")
+    if not guessed:
+        raise UsageError("the format of the files is not clear", where=location, todo="Give --format.")
+    source = _input(name, guessed, options)
+    uris = [landing.uri(f.path) for f in files if f.size]
+    if not uris:
+        raise UsageError("all files are empty", where=location, todo="Profile files with rows.")
+    if guessed == "csv":
+        names: list[str] = []
+        for file, header in landing.headers(source, [f for f in files if f.size]).items():
+            if isinstance(header, Unreadable):
+                raise UsageError(f"{file.path}: {header}", where=location, todo="Mend or leave out the file.")
+            if names and list(header) != names:
+                report.warn(f"{file.path} has other columns: {', '.join(header)}; it is left out")
+                uris.remove(landing.uri(file.path))
+            names = names or list(header)
+    elif guessed == "json":
+        names = readers.json_keys(spark, uris)
+    else:
+        names = readers.parquet_columns(spark, source, uris)
+    declared = _input(name, guessed, options, tuple(names))
+    rows = readers.read(spark, declared, names, uris)
+    corrupt = F.col(readers.CORRUPT).isNotNull()
+    sample = rows.limit(limit) if limit else rows
+    # Every column is asked for: of a line that is read in part, Spark does not tell whether it is sound.
+    every = [F.count(F.col(quote(n))) for n in names]
+    (bad, *_) = sample.agg(F.count_if(corrupt), *every).first() or (0,)
+    if bad:
+        report.warn(f"{bad:,} rows cannot be parsed and are left out: is the format, separator or encoding right?")
+    return sample.where(~corrupt).select(*[F.col(quote(n)) for n in names]), guessed, name
+
+
+def profile_table(spark: SparkSession, name: str, limit: int) -> DataFrame:
+    """The columns of a table, each value as text; raises UsageError when it is not there."""
+    try:
+        table = spark.table(name) if "/" not in name else spark.read.format("delta").load(name)
+    except AnalysisException as error:
+        raise UsageError(
+            f"--table {name}: no such table", todo="Name a table of the catalog, or its folder."
+        ) from error
+    columns = []
+    for field in table.schema.fields:
+        if not field.name.startswith("_"):
+            value = F.col(quote(field.name))
+            nested = field.dataType.typeName() in ("struct", "array", "map")
+            columns.append((F.to_json(value) if nested else value.cast("string")).alias(field.name))
+    rows = table.select(*columns)
+    return rows.limit(limit) if limit else rows
+
+
+def propose(
+    texts: DataFrame, entity: str, key: str | None, out: Path, report: RunReport, origin: dict[str, str] | None = None
+) -> Path:
+    """Measure the rows and write ``contracts/<entity>.odcs.yaml`` below ``out``.
+
+    Args:
+        key: the received column that is the key; None: the likeliest.
+        origin: for files, their ``path``, ``format`` and reader options; a source is written too.
+
+    Returns:
+        The contract's file, which has been read back and is valid.
+
+    Raises:
+        UsageError: there are no rows, or there is no such column.
+        ConfigurationError: a file is already there.
+    """
+    with report.step("measure"):
+        figures = measure.figures(texts)
+    if not figures or not figures[0].rows:
+        raise UsageError("no rows", todo="Profile data that have some.")
+    names = [f.name for f in figures]
+    if key is not None and key not in names:
+        raise UsageError(f"--key {key}: no such column", todo=f"Received are: {', '.join(names)}.")
+    candidates = [key] if key else proposal.key_candidates(figures)
+    unique = next((c for c in candidates if not measure.repeats(texts, c)), None)
+    chosen = unique or (candidates or [max(figures, key=lambda f: (f.given, f.distinct)).name])[0]
+    if unique is None:
+        report.warn(f"no column is a key by its values; {chosen} is proposed: look at it")
+    files = {out / f"contracts/{entity}.odcs.yaml": proposal.contract(entity, figures, chosen, unique is None)}
+    if origin is not None:
+        options = {k: v for k, v in origin.items() if k not in ("path", "format")}
+        folder = out / "sources" / entity
+        received = f"{entity}_files"
+        files[folder / "source.yaml"] = proposal.source(
+            received, entity, origin["path"], origin["format"], options, names
+        )
+        files[folder / f"{entity}.sql"] = proposal.select(received, names)
+    for file in files:
+        if file.exists():
+            raise ConfigurationError("is already there", where=str(file), todo="Choose another --out or --entity.")
+    for file, text in files.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        report.say(f"wrote {file}")
+    contract = load_contract(next(iter(files)))
+    for column, f in zip(contract.columns, figures, strict=True):
+        facts = [
+            column.type,
+            "key" if column.key else "required" if column.required else f"given {f.given / f.rows:.0%}",
+        ]
+        facts += [f"one of {', '.join(column.enum)}"] if column.enum else []
+        facts += [f"at least {column.minimum}"] if column.minimum is not None else []
+        report.say(f"{column.name}: {', '.join(facts)} (from {f.name!r})")
+    report.count(f"silver.{entity}", rows_profiled=figures[0].rows, columns=len(figures))
+    return next(iter(files))
+
+
+def _kind(path: str) -> str:
+    return SUFFIXES.get(Path(re.sub(r"[.](gz|bz2|zst)$", "", path)).suffix.lower(), "")
+
+
+def _input(path: str, format_: str, options: dict[str, str], columns: tuple[str, ...] = ()) -> Input:
+    return Input("profile", "profile", path, format_, columns, "*", IGNORED, tuple(options.items()), "rescue", ())

@@ -1,0 +1,59 @@
+"""Profile: files or a table, and a contract proposed from them for a person to edit.
+
+Writes <out>/contracts/<entity>.odcs.yaml and, for files, <out>/sources/<entity>/ with the source that
+reads them and the SELECT from their columns to the contract's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lakehouse import cli
+from lakehouse.errors import UsageError
+from lakehouse.odcs import IDENTIFIER
+from lakehouse.report import RunReport
+
+
+def build_parser() -> argparse.ArgumentParser:
+    p = cli.bare_parser("profile_data", __doc__ or "")
+    what = p.add_mutually_exclusive_group(required=True)
+    what.add_argument("--files", metavar="LOCATION", help="a file, or a folder of files with the same columns")
+    what.add_argument("--table", metavar="NAME", help="a table of the catalog, or the folder of a Delta table")
+    p.add_argument("--entity", metavar="NAME", required=True, help="what one row is, in the plural: lower-case letters")
+    p.add_argument("--out", metavar="DIR", required=True, help="folder to write the proposal into")
+    p.add_argument("--format", choices=("csv", "json", "parquet"), help="of the files (default: by their names)")
+    p.add_argument("--sep", metavar="CHARACTER", help="of CSV files (default: a comma)")
+    p.add_argument("--encoding", metavar="NAME", help="of CSV and JSON files (default: utf-8)")
+    p.add_argument("--key", metavar="COLUMN", help="the received column that is the key (default: the likeliest)")
+    p.add_argument("--limit", type=int, default=0, metavar="ROWS", help="look at so many rows (default: all)")
+    p.add_argument("--report", metavar="PATH", help="where to write the run report, as JSON")
+    return p
+
+
+def main(args: argparse.Namespace, report: RunReport) -> None:
+    if not IDENTIFIER.fullmatch(args.entity):
+        raise UsageError(f"--entity {args.entity}: no table name", todo="Use lower-case letters, digits and _.")
+    if args.limit < 0:
+        raise UsageError(f"--limit {args.limit}: below 0")
+
+    from lakehouse.profiling import stage
+    from lakehouse.session import build_session
+
+    spark = build_session("lakehouse profile")
+    out = Path(args.out)
+    if args.table:
+        rows = stage.profile_table(spark, args.table, args.limit)
+        stage.propose(rows, args.entity, args.key, out, report)
+        return
+    options = {k: v for k, v in (("sep", args.sep), ("encoding", args.encoding)) if v}
+    rows, format_, folder = stage.profile_files(spark, args.files, args.format, options, args.limit, report)
+    origin = {"path": folder, "format": format_, **options}
+    stage.propose(rows, args.entity, args.key, out, report, origin)
+
+
+if __name__ == "__main__":
+    new = RunReport("profile", f"manual-{uuid.uuid4().hex[:12]}", datetime.now(UTC))
+    cli.leave(cli.guard(new, build_parser(), main))

@@ -1,0 +1,122 @@
+"""From a CSV that nobody has described to rows in silver, by way of the proposal alone."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from pathlib import Path
+
+import pytest
+import yaml
+from datacontract.data_contract import DataContract
+from lakehouse.cli import instant
+from lakehouse.errors import ConfigurationError, UsageError
+from lakehouse.odcs import load_contract
+from lakehouse.profiling import stage
+from lakehouse.report import RunReport
+from pipeline import Pipeline
+from pyspark.sql import SparkSession
+
+ROWS = 400
+
+
+def report() -> RunReport:
+    return RunReport("profile", "p", instant("2026-03-01"))
+
+
+def lines() -> list[str]:
+    chance = random.Random(5)
+    made = ["Auftrag Nr;Kunde;E-Mail;Betrag;Menge;Zustand;Zeit;Gewicht;Bemerkung"]
+    for n in range(ROWS):
+        note = "" if n % 3 else '"sagt ""ja""; oft"'
+        made.append(
+            f"A{n:05};K{chance.randint(1, 30)};k{n}@example.com;{chance.randint(1, 9999) / 100:.2f};{chance.randint(0, 9)};"
+            f"{chance.choice(['offen', 'bezahlt', 'Bezahlt'])};2026-03-{chance.randint(1, 28):02}T10:00:00Z;"
+            f"{chance.random() * 1e-9:.3e};{note}"
+        )
+    return made
+
+
+@pytest.fixture(scope="module")
+def proposed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A landing folder with two files (one of them packed), and the proposal beside it."""
+    folder = tmp_path_factory.mktemp("profile")
+    landing = folder / "landing/orders"
+    landing.mkdir(parents=True)
+    header, *rows = lines()
+    (landing / "a.csv").write_bytes("\n".join([header, *rows[:200]]).encode("latin-1"))
+    (landing / "b.csv.gz").write_bytes(gzip.compress("\n".join([header, *rows[200:]]).encode("latin-1")))
+    options = {"sep": ";", "encoding": "iso-8859-1"}
+    texts, format_, path = stage.profile_files(spark, str(landing), None, options, 0, report())
+    assert (format_, path) == ("csv", "orders")
+    stage.propose(texts, "orders", None, folder, report(), {"path": path, "format": format_, **options})
+    return folder
+
+
+def test_the_proposed_contract(proposed: Path) -> None:
+    contract = load_contract(proposed / "contracts/orders.odcs.yaml")
+    assert [(c.name, c.type, c.key, c.required) for c in contract.columns] == [
+        ("auftrag_nr", "string", True, True),
+        ("kunde", "string", False, True),
+        ("e_mail", "string", False, True),
+        ("betrag", "decimal(18,2)", False, True),
+        ("menge", "int", False, True),
+        ("zustand", "string", False, True),
+        ("zeit", "timestamp", False, True),
+        ("gewicht", "double", False, True),
+        ("bemerkung", "string", False, False),
+    ]
+    by_name = {c.name: c for c in contract.columns}
+    assert by_name["e_mail"].personal
+    assert [v.lower() for v in by_name["zustand"].enum] == ["bezahlt", "offen"]
+    assert by_name["menge"].minimum == "0"
+    assert by_name["bemerkung"].enum == ()
+
+
+def test_the_proposed_contract_passes_the_standards_linter(proposed: Path) -> None:
+    result = DataContract(data_contract_file=str(proposed / "contracts/orders.odcs.yaml")).lint()
+    assert result.result == "passed", [c.reason for c in result.checks]
+
+
+def test_the_proposal_brings_every_row_to_silver(spark: SparkSession, proposed: Path) -> None:
+    pipeline = Pipeline(spark, proposed, contracts=proposed / "contracts", sources=proposed / "sources")
+    for name in ("ingest", "validate", "merge"):
+        pipeline.run(name)
+    assert pipeline.table("silver.orders").count() == ROWS
+    notes = {r[0] for r in pipeline.table("silver.orders").select("bemerkung").distinct().collect()}
+    assert notes == {None, 'sagt "ja"; oft'}
+
+
+def test_what_is_there_is_not_overwritten(spark: SparkSession, proposed: Path) -> None:
+    texts, _, _ = stage.profile_files(spark, str(proposed / "landing/orders/a.csv"), None, {"sep": ";"}, 0, report())
+    with pytest.raises(ConfigurationError, match="already there"):
+        stage.propose(texts, "orders", None, proposed, report())
+
+
+def test_a_table_can_be_profiled_and_a_repeating_key_is_said(spark: SparkSession, tmp_path: Path) -> None:
+    rows = [(f"C{n % 50}", n, {"a": n}) for n in range(100)]
+    spark.createDataFrame(rows, "customer_id STRING, points INT, more MAP<STRING, INT>").write.format("delta").save(
+        str(tmp_path / "table")
+    )
+    own = report()
+    texts = stage.profile_table(spark, str(tmp_path / "table"), 0)
+    file = stage.propose(texts, "points", "customer_id", tmp_path, own)
+    assert load_contract(file).keys == ["customer_id"]
+    assert "versions of one thing" in file.read_text()
+    assert own.warnings == ["no column is a key by its values; customer_id is proposed: look at it"]
+    assert "more" in [p["name"] for p in yaml.safe_load(file.read_text())["schema"][0]["properties"]]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [({}, "no files"), ({"a.csv": "", "b.csv": ""}, "all files are empty"), ({"a.xyz": "1"}, "format of the files")],
+)
+def test_what_cannot_be_profiled_is_said(
+    spark: SparkSession, tmp_path: Path, files: dict[str, str], message: str
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    with pytest.raises(UsageError, match=message):
+        stage.profile_files(spark, str(folder), None, {}, 0, report())

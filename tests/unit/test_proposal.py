@@ -1,0 +1,60 @@
+"""Proposed names and types, against tables made by hand."""
+
+from __future__ import annotations
+
+import pytest
+from lakehouse.profiling import proposal
+from lakehouse.profiling.measure import DECIMAL, TYPES, Figures
+
+
+@pytest.mark.parametrize(
+    ("received", "plain"),
+    [
+        ("CustomerID", "customer_id"),
+        ("orderId", "order_id"),
+        ("Order ID", "order_id"),
+        ("UnitPrice", "unit_price"),
+        ("HTTPStatus", "http_status"),
+        ("größe (cm)", "gr_e_cm"),
+        ("2nd", "c_2nd"),
+        ("%", "c"),
+        ("already_plain", "already_plain"),
+    ],
+)
+def test_names(received: str, plain: str) -> None:
+    assert proposal.plain_name(received) == plain
+
+
+def test_names_that_would_be_the_same_are_numbered() -> None:
+    assert proposal.plain_names(["Order ID", "orderId", "order-id"]) == {
+        "Order ID": "order_id",
+        "orderId": "order_id_2",
+        "order-id": "order_id_3",
+    }
+
+
+def column(name: str = "x", given: int = 100, whole: int = 3, places: int = 0, **reads: int) -> Figures:
+    read = dict.fromkeys((*TYPES, DECIMAL), 0) | reads
+    return Figures(name, 100, given, 90, 1, 10, read, whole, places, "0.000000", "9.000000")
+
+
+@pytest.mark.parametrize(
+    ("figures", "type_"),
+    [
+        (column(int=100, bigint=100, double=100), "int"),
+        (column(int=99, bigint=100, double=100), "bigint"),
+        (column(int=50, bigint=50, decimal=100, double=100, places=2), "decimal(18,2)"),
+        (column(decimal=100, double=100, places=4), "decimal(18,4)"),
+        (column(decimal=100, double=100, whole=15, places=4), "double"),
+        (column(decimal=99, double=100, places=4), "double"),
+        (column(boolean=100), "boolean"),
+        (column(timestamp=100, date=100), "timestamp"),
+        (column(timestamp=99), "string"),
+        (column("CustomerID", int=100, bigint=100, double=100), "string"),
+        (column("zip code", int=100), "string"),
+        (column(given=0), "string"),
+        (column(given=40, int=40, bigint=40, double=40), "int"),
+    ],
+)
+def test_types(figures: Figures, type_: str) -> None:
+    assert proposal.type_of(figures) == type_
