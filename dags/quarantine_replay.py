@@ -20,7 +20,8 @@ pass and what the others still break, and changes nothing.
 | `patch` | CSV file with the columns `id`, `column` (as the source calls it) and `value`; needs an entity |
 | `by`, `reason` | who decides, and why; needed to discard, remembered with the rows in any case |
 
-**After it.** The replayed rows are merged into silver at once; gold has them with the next
+**After it.** The replayed rows are merged into silver at once, with whatever else validate has accepted and
+merge has not taken yet (after a dry run, only that); gold has them with the next
 `medallion_batch`, or as soon as its `featurize` is run for the instant that matters.
 
 **When it fails.** The task's last line says what is wrong and what to do. Running it again is always

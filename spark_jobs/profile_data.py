@@ -49,8 +49,7 @@ def main(args: argparse.Namespace, report: RunReport) -> None:
         stage.propose(rows, args.entity, args.key, out, report)
         return
     options = {k: v for k, v in (("sep", args.sep), ("encoding", args.encoding)) if v}
-    rows, format_, folder = stage.profile_files(spark, args.files, args.format, options, args.limit, report)
-    origin = {"path": folder, "format": format_, **options}
+    rows, origin = stage.profile_files(spark, args.files, args.format, options, args.limit, report)
     stage.propose(rows, args.entity, args.key, out, report, origin)
 
 

@@ -340,3 +340,17 @@ def test_messages_name_the_row_the_file_the_value_and_what_it_should_be(pipeline
 def test_a_second_run_loads_nothing_and_sets_nothing_aside_again(pipeline: Pipeline) -> None:
     assert not pipeline.run("ingest").wrote
     assert not pipeline.run("validate").wrote
+
+
+def test_a_key_called_id_survives_a_replay(pipeline: Pipeline) -> None:
+    """The quarantine calls a raw row by an id of its own; the contract's column of that name is another thing."""
+    model = contract()
+    kind = next(p for p in model["schema"][0]["properties"] if p["name"] == "kind")
+    kind["customProperties"][0]["value"]["newish"] = "new"
+    (pipeline.contracts / "things.odcs.yaml").write_text(yaml.safe_dump(model))
+    report = pipeline.run("replay", only=["things"], rule="enum:kind")
+    assert report.tables["quarantine.things"]["rows_replayed"] == 1
+    staged = pipeline.table("staged.things").where("array_contains(_warnings, 'replayed')")
+    assert [tuple(r) for r in staged.select("id", "kind", "_sequence.file").collect()] == [
+        ("K", "new", "hostile/csv/unknown enum.csv")
+    ]

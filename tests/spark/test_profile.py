@@ -47,9 +47,9 @@ def proposed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> P
     (landing / "a.csv").write_bytes("\n".join([header, *rows[:200]]).encode("latin-1"))
     (landing / "b.csv.gz").write_bytes(gzip.compress("\n".join([header, *rows[200:]]).encode("latin-1")))
     options = {"sep": ";", "encoding": "iso-8859-1"}
-    texts, format_, path = stage.profile_files(spark, str(landing), None, options, 0, report())
-    assert (format_, path) == ("csv", "orders")
-    stage.propose(texts, "orders", None, folder, report(), {"path": path, "format": format_, **options})
+    texts, origin = stage.profile_files(spark, str(landing), None, options, 0, report())
+    assert origin == {"path": "orders", "pattern": "", "format": "csv", **options}
+    stage.propose(texts, "orders", None, folder, report(), origin)
     return folder
 
 
@@ -88,7 +88,9 @@ def test_the_proposal_brings_every_row_to_silver(spark: SparkSession, proposed: 
 
 
 def test_what_is_there_is_not_overwritten(spark: SparkSession, proposed: Path) -> None:
-    texts, _, _ = stage.profile_files(spark, str(proposed / "landing/orders/a.csv"), None, {"sep": ";"}, 0, report())
+    file = proposed / "landing/orders/a.csv"
+    texts, origin = stage.profile_files(spark, str(file), None, {"sep": ";"}, 0, report())
+    assert (origin["path"], origin["pattern"]) == ("orders", "a.csv")
     with pytest.raises(ConfigurationError, match="already there"):
         stage.propose(texts, "orders", None, proposed, report())
 

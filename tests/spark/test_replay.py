@@ -245,6 +245,7 @@ def test_selection_by_time(small: Pipeline) -> None:
         ("id,column,value\nx,Price,1\n", "no open row 'x'"),
         ("id,column,value\nID,Preis,1\n", "no received column 'Preis'"),
         ("id,column,value\nID,Price,1\nID,Price,2\n", "two values for Price"),
+        ("id,column,value\nID,Price,12,50\n", "not three fields"),
     ],
 )
 def test_a_wrong_patch_is_refused(small: Pipeline, tmp_path: Path, patch: str, message: str) -> None:
@@ -253,6 +254,19 @@ def test_a_wrong_patch_is_refused(small: Pipeline, tmp_path: Path, patch: str, m
     file.write_text(patch.replace("ID,", f"{id_},"))
     with pytest.raises(UsageError, match=re.escape(message)):
         small.run("replay", only=["products"], patch=str(file))
+
+
+def test_what_an_interrupted_validate_has_written_is_not_decided_upon(small: Pipeline) -> None:
+    """Its batch is going to be undone: a decision would be forgotten, or its rows be in two places."""
+    progress = small.table("ops.progress")
+    progress.where("NOT (stage = 'validate' AND state = 'done')").write.format("delta").mode("overwrite").save(
+        str(small.path("ops.progress"))
+    )
+    report = small.run("replay", action="discard", by="ada", reason="too early")
+    assert report.tables["quarantine.products"]["rows_discarded"] == 0
+    small.run("validate", only=["shop_products"])
+    assert statuses(small) == [("P2", "open"), ("P3", "open")]
+    assert staged_keys(small) == ["P1"]
 
 
 @pytest.mark.parametrize("moment", ["quarantine", "finish"])

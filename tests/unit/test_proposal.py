@@ -33,9 +33,9 @@ def test_names_that_would_be_the_same_are_numbered() -> None:
     }
 
 
-def column(name: str = "x", given: int = 100, whole: int = 3, places: int = 0, **reads: int) -> Figures:
+def column(name: str = "x", given: int = 100, zeros: int = 0, whole: int = 3, places: int = 0, **reads: int) -> Figures:
     read = dict.fromkeys((*TYPES, DECIMAL), 0) | reads
-    return Figures(name, 100, given, 90, 1, 10, read, whole, places, "0.000000", "9.000000")
+    return Figures(name, 100, given, 90, 10, zeros, read, whole, places, "0.000000", "9.000000")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,8 @@ def column(name: str = "x", given: int = 100, whole: int = 3, places: int = 0, *
         (column(decimal=100, double=100, whole=15, places=4), "double"),
         (column(decimal=99, double=100, places=4), "double"),
         (column(boolean=100), "boolean"),
-        (column(timestamp=100, date=100), "timestamp"),
+        (column(timestamp=100), "timestamp"),
+        (column(zeros=1, int=100, bigint=100, double=100), "string"),
         (column(timestamp=99), "string"),
         (column("CustomerID", int=100, bigint=100, double=100), "string"),
         (column("zip code", int=100), "string"),

@@ -140,7 +140,7 @@ class Landing:
     def _header(self, source: Input, file: LandedFile) -> tuple[str, ...]:
         options = dict(source.options)
         encoding, quote = options.get("encoding", "utf-8"), options.get("quote", '"')
-        single_byte = quote != "" and encoding.lower() in SINGLE_BYTE_QUOTE
+        single_byte = quote != "" and encoding.lower() in SINGLE_BYTE_QUOTE and not {"escape", "comment"} & {*options}
         try:
             with self._fs.open_input_stream(f"{self._root}/{file.path}", compression="detect") as stream:
                 head = stream.read(HEADER_BYTES)

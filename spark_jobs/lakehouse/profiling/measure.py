@@ -12,10 +12,11 @@ from lakehouse import contracts
 from lakehouse.tables import quote
 from lakehouse.validation import values
 
-TYPES = ("boolean", "int", "bigint", "double", "date", "timestamp")
+TYPES = ("boolean", "int", "bigint", "double", "timestamp")
 DECIMAL = "decimal"
 MOST_VALUES_OF_AN_ENUM = 20
 MOST_DIGITS = 18
+LEADING_ZERO = r"^[+-]?0\d"
 PLAIN = r"^[+-]?(\d*)[.]?(\d*)$"
 
 
@@ -26,7 +27,8 @@ class Figures:
     Attributes:
         rows, given: rows in all, and those with a value that is not blank.
         distinct: about how many values.
-        shortest, longest: characters.
+        longest: characters.
+        zeros: how many values begin with a zero that is not the whole number.
         reads_as: how many values can be read as each type, and as a plain decimal.
         whole_digits, places: the most digits before and behind a plain number's point.
         least, greatest: of the values as numbers, else as instants, as text; None for other text.
@@ -37,8 +39,8 @@ class Figures:
     rows: int
     given: int
     distinct: int
-    shortest: int
     longest: int
+    zeros: int
     reads_as: dict[str, int]
     whole_digits: int
     places: int
@@ -67,8 +69,8 @@ def figures(texts: DataFrame) -> list[Figures]:
             rows=counted["rows"],
             given=counted[f"c{i} given"],
             distinct=counted[f"c{i} distinct"],
-            shortest=counted[f"c{i} shortest"] or 0,
             longest=counted[f"c{i} longest"] or 0,
+            zeros=counted[f"c{i} zeros"],
             reads_as={t: counted[f"c{i} {t}"] for t in (*TYPES, DECIMAL)},
             whole_digits=counted[f"c{i} whole_digits"] or 0,
             places=counted[f"c{i} places"] or 0,
@@ -94,14 +96,14 @@ def _measures(c: str) -> list[SparkColumn]:
     whole, places = (F.length(F.regexp_extract(value, PLAIN, n)) for n in (1, 2))
 
     def extreme(function) -> SparkColumn:  # type: ignore[no-untyped-def]
-        exact = function(number.cast("decimal(38,6)")).cast("string")
+        exact = function(number.try_cast("decimal(38,12)")).cast("string")
         return F.coalesce(exact, function(instant))
 
     return [
         F.count(value).alias(f"{c} given"),
         F.approx_count_distinct(value).alias(f"{c} distinct"),
-        F.min(F.length(value)).alias(f"{c} shortest"),
         F.max(F.length(value)).alias(f"{c} longest"),
+        F.count_if(value.rlike(LEADING_ZERO)).alias(f"{c} zeros"),
         F.max(whole).alias(f"{c} whole_digits"),
         F.max(places).alias(f"{c} places"),
         extreme(F.min).alias(f"{c} least"),

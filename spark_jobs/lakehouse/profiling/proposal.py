@@ -35,8 +35,8 @@ def plain_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def type_of(f: Figures) -> str:
-    """The narrowest type that every given value can be read as; identifiers stay text."""
-    if not f.given or _is_id(f.name):
+    """The narrowest type that every given value can be read as; identifiers, and 007, stay text."""
+    if not f.given or f.zeros or _is_id(f.name):
         return "string"
 
     def all_read(type_: str) -> bool:
@@ -96,10 +96,12 @@ def contract(name: str, figures: Sequence[Figures], key: str, key_repeats: bool)
 
 
 def source(
-    input_name: str, entity: str, path: str, format_: str, options: dict[str, str], columns: Sequence[str]
+    input_name: str, entity: str, path: str, pattern: str, format_: str, options: dict[str, str], columns: Sequence[str]
 ) -> str:
     """The ``source.yaml`` that reads the profiled files."""
     declared: dict[str, Any] = {"path": path, "format": format_, "columns": list(columns)}
+    if pattern:
+        declared["pattern"] = pattern
     if options:
         declared["options"] = options
     declared["entities"] = [entity]

@@ -19,13 +19,14 @@ from lakehouse.sources import Input
 from lakehouse.tables import quote
 
 SUFFIXES = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
+GLOB = re.compile(r"[*?\[]")
 IGNORED = ("*.tmp", "*.part", "*.crc")
 
 
 def profile_files(
     spark: SparkSession, location: str, format_: str | None, options: dict[str, str], limit: int, report: RunReport
-) -> tuple[DataFrame, str, str]:
-    """The rows of a folder's files, or of one file, each value as text; their format; the folder's name.
+) -> tuple[DataFrame, dict[str, str]]:
+    """The rows of a folder's files, or of one file, each value as text, and their origin as ``propose`` takes it.
 
     Raises:
         UsageError: there is nothing to read, or it is not of the named format.
@@ -33,12 +34,15 @@ def profile_files(
     if not is_uri(location):
         location = str(Path(location).absolute())
     folder, _, name = location.rstrip("/").rpartition("/")
+    if not is_uri(location) and not Path(location).exists():
+        raise UsageError("no such file or folder", where=location)
     found = Landing(folder).find(_input(name, "csv", options))
+    pattern = ""
     if found is None:
         # A file, not a folder: it is looked for among its neighbours.
         folder, _, parent = folder.rpartition("/")
         found = [f for f in Landing(folder).find(_input(parent, "csv", options)) or [] if f.path == f"{parent}/{name}"]
-        name = parent
+        name, pattern = parent, GLOB.sub(r"[\g<0>]", name)
     landing, files = Landing(folder), found
     if not files:
         raise UsageError("no files", where=location, todo="Name a file, or a folder that has some.")
@@ -72,7 +76,12 @@ def profile_files(
     (bad, *_) = sample.agg(F.count_if(corrupt), *every).first() or (0,)
     if bad:
         report.warn(f"{bad:,} rows cannot be parsed and are left out: is the format, separator or encoding right?")
-    return sample.where(~corrupt).select(*[F.col(quote(n)) for n in names]), guessed, name
+    return sample.where(~corrupt).select(*[F.col(quote(n)) for n in names]), {
+        "path": name,
+        "pattern": pattern,
+        "format": guessed,
+        **options,
+    }
 
 
 def profile_table(spark: SparkSession, name: str, limit: int) -> DataFrame:
@@ -100,7 +109,7 @@ def propose(
 
     Args:
         key: the received column that is the key; None: the likeliest.
-        origin: for files, their ``path``, ``format`` and reader options; a source is written too.
+        origin: for files, their ``path``, ``pattern``, ``format`` and reader options; a source is written too.
 
     Returns:
         The contract's file, which has been read back and is valid.
@@ -123,11 +132,11 @@ def propose(
         report.warn(f"no column is a key by its values; {chosen} is proposed: look at it")
     files = {out / f"contracts/{entity}.odcs.yaml": proposal.contract(entity, figures, chosen, unique is None)}
     if origin is not None:
-        options = {k: v for k, v in origin.items() if k not in ("path", "format")}
+        options = {k: v for k, v in origin.items() if k not in ("path", "pattern", "format")}
         folder = out / "sources" / entity
         received = f"{entity}_files"
         files[folder / "source.yaml"] = proposal.source(
-            received, entity, origin["path"], origin["format"], options, names
+            received, entity, origin["path"], origin["pattern"], origin["format"], options, names
         )
         files[folder / f"{entity}.sql"] = proposal.select(received, names)
     for file in files:

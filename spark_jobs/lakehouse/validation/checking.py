@@ -49,13 +49,13 @@ def typed(mapped: DataFrame, contract: Contract) -> DataFrame:
     """``_row``, ``_deleted``, and per contract column the received text and the typed value."""
     deleted = F.coalesce(F.col(DELETED), F.lit(False)) if DELETED in mapped.columns else F.lit(False)
     texts = [_given(mapped, c.name).alias(f"_text_{c.name}") for c in contract.columns]
-    trimmed = mapped.select("*", *texts, deleted.alias("_gone"), _given(mapped, SEQUENCE).alias("_text_sequence"))
+    trimmed = mapped.select("*", *texts, deleted.alias("_gone"), _given(mapped, SEQUENCE).alias(rules.SEQUENCE_TEXT))
     return trimmed.select(
         ROW,
         F.col("_gone").alias(DELETED),
         *[f"_text_{c.name}" for c in contract.columns],
         *[_typed(mapped, c).alias(c.name) for c in contract.columns],
-        "_text_sequence",
+        rules.SEQUENCE_TEXT,
         _instant(mapped, SEQUENCE).alias("_sequence_at"),
     )
 
@@ -63,7 +63,7 @@ def typed(mapped: DataFrame, contract: Contract) -> DataFrame:
 def measured(checked: DataFrame, contract: Contract, into: Observation) -> DataFrame:
     """The checked rows, with ``into`` counting them while they are written.
 
-    It gets ``rows``, ``rejected``, ``missing:<column>`` and, for rules of severity fail, their names.
+    It gets ``rows``, ``rejected``, ``missing:<column>`` and, for rules of severity fail, ``fail:<name>``.
     """
     fails: dict[str, list[SparkColumn]] = {}
     for c in rules.checks(contract):
@@ -74,7 +74,7 @@ def measured(checked: DataFrame, contract: Contract, into: Observation) -> DataF
         F.count(F.lit(1)).alias("rows"),
         F.count_if(REJECTED).alias("rejected"),
         *[F.count_if(F.col(f"_text_{c.name}").isNull()).alias(f"missing:{c.name}") for c in contract.columns],
-        *[F.count_if(_any(violated)).alias(name) for name, violated in fails.items()],
+        *[F.count_if(_any(violated)).alias(f"fail:{name}") for name, violated in fails.items()],
     )
 
 
@@ -142,7 +142,7 @@ def _typed(mapped: DataFrame, column: Column) -> SparkColumn:
 def _instant(mapped: DataFrame, name: str) -> SparkColumn:
     if name in mapped.columns and mapped.schema[name].dataType.simpleString() == "timestamp":
         return F.col(name)
-    return values.instant(F.col(f"_text{name}"))
+    return values.instant(F.col(rules.SEQUENCE_TEXT))
 
 
 def _mark_orphans(rows: DataFrame, column: Column, parent: DataFrame) -> DataFrame:
@@ -157,9 +157,13 @@ def _mark_taken(rows: DataFrame, column: Column, contract: Contract, silver: Dat
     """Add ``_taken_<column>``: another key has the same value, in this batch or in silver."""
     pair = [*contract.keys, column.name]
     owners = rows.select(*pair).union(silver.select(*pair)).where(F.col(column.name).isNotNull()).distinct()
-    shared = owners.groupBy(F.col(column.name).alias(f"_value_{column.name}")).count().where("count > 1")
+    shared = (
+        owners.groupBy(F.col(column.name).alias(f"_value_{column.name}"))
+        .agg(F.count("*").alias("_owners"))
+        .where("_owners > 1")
+    )
     joined = rows.join(
         shared.withColumn("_shared", F.lit(True)), F.col(column.name) == F.col(f"_value_{column.name}"), "left"
     )
     taken = F.coalesce("_shared", F.lit(False))
-    return joined.withColumn(f"_taken_{column.name}", taken).drop(f"_value_{column.name}", "_shared", "count")
+    return joined.withColumn(f"_taken_{column.name}", taken).drop(f"_value_{column.name}", "_shared", "_owners")

@@ -13,6 +13,7 @@ from lakehouse.progress import VOID, Progress
 from lakehouse.validation import publishing, replay
 
 PATCH = ("id", "column", "value")
+CORRUPT = "_corrupt"
 EXAMPLES = 5
 
 
@@ -31,28 +32,31 @@ def run(context: Context) -> None:
     if args.patch and (args.action == "discard" or len(context.only) != 1):
         raise UsageError("--patch", todo="Name one entity with --only, and replay or dry-run it.")
     progress = Progress(context.warehouse, "validate", context.run_id, context.now)
-    _undo(context, progress)
+    undone = _undo(context, progress)
     chosen = [c for name, c in context.entities.items() if not context.only or name in context.only]
     try:
         for contract in chosen:
             if context.warehouse.exists(f"quarantine.{contract.name}"):
-                _decide(context, progress, contract)
+                _decide(context, progress, contract, undone)
     finally:
         progress.commit()
 
 
-def _undo(context: Context, progress: Progress) -> None:
-    """Take back replays that were interrupted; validate does the same with all of its batches."""
+def _undo(context: Context, progress: Progress) -> set[int]:
+    """Take back replays that were interrupted, and return their batches; validate does so with all of its own."""
+    undone = set()
     for batch in progress.outstanding():
         if (batch.detail or "").startswith(replay.DETAIL):
             context.report.say(f"{batch.unit}: undoing the interrupted {batch.detail}")
             publishing.take_back(context, batch)
             replay.reopen(context, batch)
             progress.finish(batch, VOID)
+            undone.add(batch.batch_id)
     progress.commit()
+    return undone
 
 
-def _decide(context: Context, progress: Progress, contract: Contract) -> None:
+def _decide(context: Context, progress: Progress, contract: Contract, undone: set[int]) -> None:
     args, report, table = context.args, context.report, f"quarantine.{contract.name}"
     inputs = {i.name: i for i in context.inputs}
     corrections = None
@@ -65,7 +69,9 @@ def _decide(context: Context, progress: Progress, contract: Contract) -> None:
         until=instant(args.until) if args.until else None,
         ids=tuple(x.strip() for x in (args.ids or "").split(",") if x.strip()),
     )
-    rows = selection.of(context.warehouse.read(table))
+    # What an interrupted validate has written is going to be undone, and decided upon anew.
+    unsettled = [b.batch_id for b in progress.outstanding() if b.batch_id not in undone]
+    rows = selection.of(context.warehouse.read(table)).where(~F.col("_batch_id").isin(unsettled))
     if corrections is not None:
         rows = rows.join(corrections.select("id"), "id", "left_semi")
     decision = replay.Decision(args.action, args.by or "", args.reason or "")
@@ -90,13 +96,18 @@ def _decide(context: Context, progress: Progress, contract: Contract) -> None:
 
 def _patch(context: Context, path: str) -> DataFrame:
     """The patch file as (id, column, value)."""
-    options = {"header": "true", "escape": '"', "multiLine": "true"}
+    lines = context.warehouse.spark.read.options(header="true", escape='"', multiLine="true", enforceSchema="false")
     try:
-        patch = context.warehouse.spark.read.options(**options).csv(path)
+        found = lines.csv(path).columns
+        if found != list(PATCH):
+            raise UsageError(f"--patch {path}: columns {', '.join(found)}", todo=f"They must be {', '.join(PATCH)}.")
+        ddl = ", ".join(f"`{c}` STRING" for c in (*PATCH, CORRUPT))
+        patch = lines.option("columnNameOfCorruptRecord", CORRUPT).schema(ddl).csv(path)
+        wrong = patch.where(F.col(CORRUPT).isNotNull()).select(CORRUPT, *PATCH).first()
     except AnalysisException as error:
         raise UsageError(f"--patch {path}: cannot be read", todo="Name a CSV file.") from error
-    if set(patch.columns) != set(PATCH):
+    if wrong is not None:
         raise UsageError(
-            f"--patch {path}: columns {', '.join(patch.columns)}", todo=f"They must be {', '.join(PATCH)}."
+            f"--patch {path}: not three fields: {wrong[CORRUPT]}", todo="Put values with commas into quotes."
         )
     return patch.select(*PATCH).where(F.col("id").isNotNull())

@@ -103,7 +103,7 @@ class History:
             self._warehouse.append_always(self._warehouse.spark.createDataFrame(new, DDL).coalesce(1), TABLE)
 
     def stale(self, contracts: Iterable[Contract], only: list[str]) -> list[str]:
-        """Which entities have got no accepted row for longer than their contract's freshness allows.
+        """Which entities have got no row, good or bad, for longer than their contract's freshness allows.
 
         Args:
             only: as given to the run; an entity is not missed where a person asked for others.

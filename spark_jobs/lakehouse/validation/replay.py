@@ -26,6 +26,8 @@ from lakehouse.validation import checking, mapping, publishing, quarantine
 from lakehouse.validation.quarantine import DISCARDED, OPEN, REPLAYED
 
 DETAIL = "replay"
+RAW_ID = "_raw_id"
+"""A raw row's id beside a contract's columns, of which none begins with an underscore."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,9 @@ def replay(
     outcome = Outcome()
     places = rows.groupBy("input").agg(F.collect_set("_bronze_batch").alias("batches"), F.count("*").alias("rows"))
     for place in sorted(places.collect(), key=lambda r: r["input"]):
-        if place["input"] not in inputs:
+        if place["input"] not in inputs or contract.name not in dict(inputs[place["input"]].sql):
             raise ConfigurationError(
-                f"rows of '{place['input']}', which no source declares", where=f"quarantine.{contract.name}",
+                f"rows of '{place['input']}', which feeds {contract.name} no longer", where=f"quarantine.{contract.name}",
                 todo="Restore its source.yaml, or discard the rows.",
             )  # fmt: skip
         source = inputs[place["input"]]
@@ -91,8 +93,8 @@ def replay(
         own = rows.where(F.col("input") == source.name)
         with publishing.expressions_of(source), context.report.step(f"replay {contract.name}"):
             again = _checked_again(context, source, contract, own, tuple(sorted(place["batches"])), corrections)
-            _judge(outcome, own, again, contract)
-            if not dry_run and outcome.passed:
+            passed = _judge(outcome, own, again, contract)
+            if not dry_run and passed:
                 _carry_out(context, progress, source, contract, own, again, decision, corrections)
     return outcome
 
@@ -123,7 +125,8 @@ def release_held(context: Context, progress: Progress, inputs: Mapping[str, Inpu
             continue
         orphans = F.size(F.array_except("reasons.rule", F.array(*[F.lit(f"orphan:{c.name}") for c in held]))) == 0
         waiting = context.warehouse.read(table).where((F.col("status") == OPEN) & orphans)
-        waiting = waiting.where(F.col("input").isin(list(inputs)))
+        feeding = [name for name, i in inputs.items() if contract.name in dict(i.sql)]
+        waiting = waiting.where(F.col("input").isin(feeding))
         for column in held:
             assert column.references is not None
             keys = publishing.known_keys(context, context.contracts[column.references[0]]).toDF("_known")
@@ -153,11 +156,30 @@ def read_corrections(context: Context, contract: Contract, patch: DataFrame, inp
             raise UsageError(
                 f"no received column '{r['column']}'", where="--patch", todo=f"Known are: {', '.join(sorted(columns))}."
             )
+    for i in inputs:
+        taken = _accepted_in_part(context, contract, i, patch)
+        if taken is not None:
+            raise UsageError(
+                f"'{taken}' is a row of which a part was accepted as it was", where="--patch",
+                todo="Have the source deliver it again, corrected.",
+            )  # fmt: skip
     twice = patch.groupBy("id", "column").count().where("count > 1").first()
     if twice is not None:
         raise UsageError(f"two values for {twice['column']} of '{twice['id']}'", where="--patch", todo="Keep one.")
     cell = F.struct("column", F.coalesce("value", F.lit("")).alias("value"))
     return patch.groupBy("id").agg(F.map_from_entries(F.collect_list(cell)).alias("fix"))
+
+
+def _accepted_in_part(context: Context, contract: Contract, source: Input, patch: DataFrame) -> str | None:
+    """The id of a patched raw row of which staged has rows already: a correction could change their keys."""
+    if not context.warehouse.exists(f"staged.{contract.name}"):
+        return None
+    place = F.struct(
+        F.col("_sequence.received").alias("modified"), "_sequence.file", "_sequence.block", "_sequence.row"
+    )
+    staged = context.warehouse.read(f"staged.{contract.name}").select(quarantine.row_id(source.name, place).alias("id"))
+    found = patch.join(staged, "id", "left_semi").first()
+    return None if found is None else str(found["id"])
 
 
 def _received(context: Context, source: Input) -> list[str]:
@@ -173,15 +195,15 @@ def _checked_again(
     context: Context, source: Input, contract: Contract, rows: DataFrame, batches: tuple[int, ...],
     corrections: DataFrame | None,
 ) -> DataFrame:  # fmt: skip
-    """The selected raw rows, mapped and checked as they are now; with ``id``."""
+    """The selected raw rows, mapped and checked as they are now; with ``_raw_id``."""
     bronze = publishing.bronze_rows(context, source, batches)
     bronze = bronze.withColumn("_id", quarantine.row_id(source.name, F.col("_source")))
     if corrections is not None:
         bronze = _laid_over(bronze, corrections)
     good = mapping.raw_rows(bronze.where(~mapping.is_corrupt(bronze)))
     checked = publishing.check(context, source, contract, good)
-    checked = checked.withColumn("id", quarantine.row_id(source.name, F.col(f"{mapping.ROW}.source")))
-    return checked.join(rows.select("id").distinct(), "id", "left_semi")
+    checked = checked.withColumn(RAW_ID, quarantine.row_id(source.name, F.col(f"{mapping.ROW}.source")))
+    return checked.join(rows.select(F.col("id").alias(RAW_ID)).distinct(), RAW_ID, "left_semi")
 
 
 def _laid_over(bronze: DataFrame, corrections: DataFrame) -> DataFrame:
@@ -200,21 +222,23 @@ def _laid_over(bronze: DataFrame, corrections: DataFrame) -> DataFrame:
     return joined.select(*[value(c) for c in received], *others, still)
 
 
-def _judge(outcome: Outcome, rows: DataFrame, again: DataFrame, contract: Contract) -> None:
-    """Add to the outcome how many entries pass, and what the others break."""
-    passing = _passing(again)
-    outcome.passed += rows.join(passing, "id", "left_semi").count()
+def _judge(outcome: Outcome, rows: DataFrame, again: DataFrame, contract: Contract) -> int:
+    """Add to the outcome how many entries pass, and what the others break; returns how many pass."""
+    passed = rows.join(_passing(again), "id", "left_semi").count()
+    outcome.passed += passed
     bad = checking.rejected(again, contract).select(F.explode(checking.REASONS).alias("reason"))
     for r in (
         bad.groupBy("reason.rule").agg(F.count("*").alias("rows"), F.min("reason.message").alias("message")).collect()
     ):
         outcome.broken[r["rule"]] = outcome.broken.get(r["rule"], 0) + r["rows"]
         outcome.examples.append(f"{r['rule']}: {r['message']}")
+    return passed
 
 
 def _passing(again: DataFrame) -> DataFrame:
     """(id) of the raw rows of which the SELECT makes something, and all of it passes."""
-    return again.groupBy("id").agg(F.count_if(checking.REJECTED).alias("bad")).where("bad = 0").select("id")
+    bad = again.groupBy(RAW_ID).agg(F.count_if(checking.REJECTED).alias("_bad"))
+    return bad.where(F.col("_bad") == 0).select(F.col(RAW_ID).alias("id"))
 
 
 def _carry_out(
@@ -237,7 +261,7 @@ def _carry_out(
     mine = warehouse.read(kept).where(F.col("_decided_by") == batch.batch_id)
     batches = tuple(sorted(r[0] for r in mine.select("_bronze_batch").distinct().collect()))
     passed = _checked_again(context, source, contract, mine, batches, corrections)
-    whole = passed.agg(F.count_distinct("id").alias("ids"), F.count_if(checking.REJECTED).alias("bad")).first()
+    whole = passed.agg(F.count_distinct(RAW_ID).alias("ids"), F.count_if(checking.REJECTED).alias("bad")).first()
     assert whole is not None
     entries = mine.select("id").distinct().count()
     fresh = _not_delivered(context, publishing.staged_rows(passed, contract, batch), contract, batch)

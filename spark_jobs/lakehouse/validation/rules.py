@@ -21,6 +21,8 @@ from lakehouse.validation.mapping import DELETED, ROW, SEQUENCE
 CONTROL_CHARACTER = r"[\x00-\x1f\x7f-\x9f]"
 CELL_BROKEN = "_cell_broken"
 """Whether a row breaks a rejecting rule of a single cell; SQL rules over such a row may be unknown."""
+SEQUENCE_TEXT = "_given_sequence"
+"""The received sequence; ``_text_sequence`` is a column that a contract calls sequence."""
 SHOWN = 100
 """Characters of a value that a message quotes."""
 
@@ -136,7 +138,7 @@ def _column_checks(column: Column) -> list[Check]:
 
 
 def _sequence_checks() -> list[Check]:
-    given, at = F.col("_text_sequence"), F.col("_sequence_at")
+    given, at = F.col(SEQUENCE_TEXT), F.col("_sequence_at")
     too_far = (at > _days_after_ingestion(1)) | (at < F.lit("1970-01-01").cast("timestamp"))
 
     def check(kind: str, violated: SparkColumn, what: str) -> Check:
@@ -153,14 +155,14 @@ def refusals(contract: Contract, rows: int, rejected: int, broken: dict[str, int
     """Why a batch of a contract's rows is refused as a whole; empty when it is not.
 
     Args:
-        broken: rows that break each rule of severity fail.
+        broken: rows that break each rule of severity fail, as ``fail:<name>``.
     """
     found = []
     limit = contract.max_rejected_share
     if limit is not None and rows >= contract.min_rows_to_refuse and rejected > limit * rows:
         found.append(f"{rejected:,} of {rows:,} {contract.name} rows are rejected, more than {limit:.0%}")
     for check in checks(contract):
-        count = broken.get(check.name, 0)
+        count = broken.get(f"fail:{check.name}", 0)
         if check.severity == FAIL and count > check.fail_above * rows:
             found.append(
                 f"{count:,} of {rows:,} {contract.name} rows break {check.name}, more than {check.fail_above:.2%}"
