@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lakehouse.errors import ConfigurationError
+from lakehouse.errors import ConfigurationError, UsageError
 
 REJECT, WARN, FAIL = "reject", "warn", "fail"
 SEVERITIES = (REJECT, WARN, FAIL)
@@ -119,3 +119,11 @@ def entities(contracts: dict[str, Contract]) -> dict[str, Contract]:
     for name in silver:
         visit(name, ())
     return ordered
+
+
+def select_entities(entities: dict[str, Contract], only: list[str]) -> dict[str, Contract]:
+    """The entities named by ``only``; all of them when it is empty. Raises UsageError for a name that is none."""
+    for name in only:
+        if name not in entities:
+            raise UsageError(f"--only {name}: no such entity", todo=f"Known are: {', '.join(entities)}.")
+    return {n: c for n, c in entities.items() if not only or n in only}

@@ -24,7 +24,7 @@ DDL = (
     "stage STRING, unit STRING, batch_id BIGINT, state STRING, inputs ARRAY<BIGINT>, "
     "rows MAP<STRING, BIGINT>, detail STRING, run_id STRING, at TIMESTAMP"
 )
-PLANNED, DONE, REFUSED, VOID = "planned", "done", "refused", "void"
+PLANNED, DONE, REFUSED, DISCARDED, VOID = "planned", "done", "refused", "discarded", "void"
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Progress:
         self._warehouse, self._stage, self._run_id, self._now = warehouse, stage, run_id, now
         self._rows = []
         self._ended: list[tuple] = []
+        self._settled: set[int] = set()
         if warehouse.exists(TABLE):
             self._rows = (
                 warehouse.read(TABLE)
@@ -79,9 +80,9 @@ class Progress:
         ]
 
     def outstanding(self) -> list[Batch]:
-        """Batches that were planned and never finished, oldest first."""
+        """Batches that an earlier run planned and that nobody has finished, oldest first."""
         ended = {r["batch_id"] for r in self._rows if r["stage"] == self._stage and r["state"] != PLANNED}
-        return [b for b in self.batches() if b.batch_id not in ended]
+        return [b for b in self.batches() if b.batch_id not in ended | self._settled]
 
     def open_refusals(self) -> set[int]:
         """Refused batches whose inputs no later batch has gone through with."""
@@ -143,6 +144,7 @@ class Progress:
         self, batch: Batch, state: str = DONE, rows: Mapping[str, int] | None = None, detail: str | None = None
     ) -> None:
         """Note how a batch ended; ``commit`` makes it durable."""
+        self._settled.add(batch.batch_id)
         self._ended.append(self._record(batch, state, [], dict(rows or {}), detail))
 
     def commit(self) -> None:

@@ -119,8 +119,11 @@ class Warehouse:
         return frame.select("*", *[F.lit(None).cast(columns[c]).alias(c) for c in missing]) if missing else frame
 
     def read_or_empty(self, table: str, ddl: str) -> DataFrame:
-        """The table, or no rows of the given columns while it does not exist."""
-        return self.read(table) if self.exists(table) else self.spark.createDataFrame([], ddl)
+        """The table with at least the given columns, or no rows of them while it does not exist."""
+        if not self.exists(table):
+            return self.spark.createDataFrame([], ddl)
+        fields = cast(StructType, StructType.fromDDL(ddl)).fields
+        return self.read(table, {f.name: f.dataType.simpleString() for f in fields})
 
     def append(self, rows: DataFrame, table: str, once: Transaction) -> None:
         """Append rows, unless the transaction has been committed before; creates the table for the first ones."""

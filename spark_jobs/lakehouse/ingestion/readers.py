@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from lakehouse.sources import Input
+from lakehouse.tables import quote
 
 CORRUPT, RESCUED, SOURCE = "_corrupt", "_rescued", "_source"
 PARSER_CORRUPT = "lakehouse corrupt record"
@@ -57,7 +58,7 @@ def read(spark: SparkSession, source: Input, names: Sequence[str], uris: list[st
         raw = spark.read.schema(_strings(names)).options(**{**JSON_OPTIONS, **options}).json(uris)
     else:
         typed = spark.read.option("mergeSchema", "true").options(**options).parquet(*uris)
-        raw = typed.select(*[_as_text(field) for field in typed.schema.fields], typed.metadataColumn("_metadata"))
+        raw = typed.select(*[as_text(field) for field in typed.schema.fields], typed.metadataColumn("_metadata"))
     return _received(raw, source, names)
 
 
@@ -92,7 +93,7 @@ def stamp(rows: DataFrame, source: Input, root: str, now: datetime, batch_id: in
     path = F.expr("substring(address, instr(address, root) + length(root) + 1)")
     rows = rows.select("*", address.alias("address"), F.lit(root).alias("root"))
     return rows.select(
-        *[F.col(_quoted(c)) for c in source.columns],
+        *[F.col(quote(c)) for c in source.columns],
         RESCUED,
         CORRUPT,
         F.struct(
@@ -113,7 +114,7 @@ def union(parts: list[DataFrame]) -> DataFrame:
 
 def _received(raw: DataFrame, source: Input, names: Sequence[str]) -> DataFrame:
     def column(name: str) -> Column:
-        return F.col(_quoted(name)) if name in names else F.lit(None).cast("string")
+        return F.col(quote(name)) if name in names else F.lit(None).cast("string")
 
     others = undeclared(source, names)
     rescued = F.lit(None).cast("string")
@@ -121,7 +122,7 @@ def _received(raw: DataFrame, source: Input, names: Sequence[str]) -> DataFrame:
         some = reduce(Column.__or__, [column(n).isNotNull() for n in others])
         rescued = F.when(some, F.to_json(F.struct(*[column(n).alias(n) for n in others])))
     parsed = PARSER_CORRUPT in raw.columns
-    corrupt = F.col(_quoted(PARSER_CORRUPT)) if parsed else F.lit(None).cast("string")
+    corrupt = F.col(quote(PARSER_CORRUPT)) if parsed else F.lit(None).cast("string")
     file = raw.metadataColumn("_metadata") if parsed else F.col("_metadata")
     return raw.select(
         *[column(n).alias(n) for n in source.columns],
@@ -132,15 +133,12 @@ def _received(raw: DataFrame, source: Input, names: Sequence[str]) -> DataFrame:
     )
 
 
-def _as_text(field: StructField) -> Column:
-    value = F.col(_quoted(field.name))
+def as_text(field: StructField) -> Column:
+    """A typed column as text: JSON for what is nested."""
+    value = F.col(quote(field.name))
     nested = field.dataType.typeName() in ("struct", "array", "map")
     return (F.to_json(value) if nested else value.cast("string")).alias(field.name)
 
 
 def _strings(names: Sequence[str]) -> StructType:
     return StructType([StructField(n, StringType()) for n in (*names, PARSER_CORRUPT)])
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"

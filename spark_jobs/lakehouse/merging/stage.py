@@ -8,8 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.cli import Context
-from lakehouse.contracts import SEQUENCE_DDL, Contract
-from lakehouse.errors import UsageError
+from lakehouse.contracts import SEQUENCE_DDL, Contract, select_entities
 from lakehouse.merging import versions
 from lakehouse.parallel import side_by_side
 from lakehouse.progress import DONE, Batch, Progress
@@ -19,10 +18,7 @@ from lakehouse.tables import quote
 def run(context: Context) -> None:
     """Merge every staged batch that has not been merged."""
     progress = Progress(context.warehouse, "merge", context.run_id, context.now, upstream="validate")
-    for name in context.only:
-        if name not in context.entities:
-            raise UsageError(f"--only {name}: no such entity", todo=f"Known are: {', '.join(context.entities)}.")
-    wanted = {n: c for n, c in context.entities.items() if not context.only or n in context.only}
+    wanted = select_entities(context.entities, context.only)
 
     def merge(batches: list[Batch]) -> None:
         for batch in batches:

@@ -10,6 +10,7 @@ import yaml
 from open_data_contract_standard.model import OpenDataContractStandard
 
 from lakehouse.profiling.measure import MOST_DIGITS, MOST_VALUES_OF_AN_ENUM, Figures
+from lakehouse.tables import quote
 
 LOGICAL = {"int": "integer", "bigint": "integer", "double": "number", "boolean": "boolean", "timestamp": "timestamp"}
 PERSONAL = re.compile(r"name|mail|phone|address|street|birth|zip|postcode|iban")
@@ -110,9 +111,8 @@ def source(
 
 def select(input_name: str, columns: Sequence[str]) -> str:
     """The SELECT from the received columns to the contract's."""
-    quoted = ["`" + c.replace("`", "``") + "`" for c in columns]
     names = plain_names(columns)
-    lines = [f"  {q} AS {names[c]}" for q, c in zip(quoted, columns, strict=True)]
+    lines = [f"  {quote(c)} AS {names[c]}" for c in columns]
     return "SELECT\n  _row,\n" + ",\n".join(lines) + f"\nFROM {input_name}\n"
 
 

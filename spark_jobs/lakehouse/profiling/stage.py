@@ -92,13 +92,7 @@ def profile_table(spark: SparkSession, name: str, limit: int) -> DataFrame:
         raise UsageError(
             f"--table {name}: no such table", todo="Name a table of the catalog, or its folder."
         ) from error
-    columns = []
-    for field in table.schema.fields:
-        if not field.name.startswith("_"):
-            value = F.col(quote(field.name))
-            nested = field.dataType.typeName() in ("struct", "array", "map")
-            columns.append((F.to_json(value) if nested else value.cast("string")).alias(field.name))
-    rows = table.select(*columns)
+    rows = table.select(*[readers.as_text(f) for f in table.schema.fields if not f.name.startswith("_")])
     return rows.limit(limit) if limit else rows
 
 

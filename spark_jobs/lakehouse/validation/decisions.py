@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.cli import Context, instant
-from lakehouse.contracts import Contract
+from lakehouse.contracts import Contract, select_entities
 from lakehouse.errors import UsageError
 from lakehouse.progress import VOID, Progress
 from lakehouse.validation import publishing, replay
@@ -24,39 +24,33 @@ def run(context: Context) -> None:
         UsageError: the arguments name nothing that is there, or contradict each other.
     """
     args = context.args
-    for name in context.only:
-        if name not in context.entities:
-            raise UsageError(f"--only {name}: no such entity", todo=f"Known are: {', '.join(context.entities)}.")
+    chosen = select_entities(context.entities, context.only)
     if args.action == "discard" and not (args.by and args.reason):
         raise UsageError("--action discard without --by and --reason", todo="Say who decides, and why.")
     if args.patch and (args.action == "discard" or len(context.only) != 1):
         raise UsageError("--patch", todo="Name one entity with --only, and replay or dry-run it.")
     progress = Progress(context.warehouse, "validate", context.run_id, context.now)
-    undone = _undo(context, progress)
-    chosen = [c for name, c in context.entities.items() if not context.only or name in context.only]
+    _undo(context, progress)
     try:
-        for contract in chosen:
+        for contract in chosen.values():
             if context.warehouse.exists(f"quarantine.{contract.name}"):
-                _decide(context, progress, contract, undone)
+                _decide(context, progress, contract)
     finally:
         progress.commit()
 
 
-def _undo(context: Context, progress: Progress) -> set[int]:
-    """Take back replays that were interrupted, and return their batches; validate does so with all of its own."""
-    undone = set()
+def _undo(context: Context, progress: Progress) -> None:
+    """Take back replays that were interrupted; validate does so with all of its batches."""
     for batch in progress.outstanding():
         if (batch.detail or "").startswith(replay.DETAIL):
             context.report.say(f"{batch.unit}: undoing the interrupted {batch.detail}")
             publishing.take_back(context, batch)
             replay.reopen(context, batch)
             progress.finish(batch, VOID)
-            undone.add(batch.batch_id)
     progress.commit()
-    return undone
 
 
-def _decide(context: Context, progress: Progress, contract: Contract, undone: set[int]) -> None:
+def _decide(context: Context, progress: Progress, contract: Contract) -> None:
     args, report, table = context.args, context.report, f"quarantine.{contract.name}"
     inputs = {i.name: i for i in context.inputs}
     corrections = None
@@ -70,7 +64,7 @@ def _decide(context: Context, progress: Progress, contract: Contract, undone: se
         ids=tuple(x.strip() for x in (args.ids or "").split(",") if x.strip()),
     )
     # What an interrupted validate has written is going to be undone, and decided upon anew.
-    unsettled = [b.batch_id for b in progress.outstanding() if b.batch_id not in undone]
+    unsettled = [b.batch_id for b in progress.outstanding()]
     rows = selection.of(context.warehouse.read(table)).where(~F.col("_batch_id").isin(unsettled))
     if corrections is not None:
         rows = rows.join(corrections.select("id"), "id", "left_semi")

@@ -80,12 +80,7 @@ def check(context: Context, source: Input, contract: Contract, good: DataFrame) 
     mapped = mapping.map_rows(good, source, contract)
     known = {p: known_keys(context, context.contracts[p]) for p in contract.parents}
     if any(c.unique for c in contract.columns):
-        silver, types = f"silver.{contract.name}", {c.name: c.type for c in contract.columns}
-        there = context.warehouse.exists(silver)
-        # A column that the contract has only just got is not in the table before the next merge.
-        known[contract.name] = (
-            context.warehouse.read(silver, types) if there else context.warehouse.read_or_empty(silver, contract.ddl())
-        )
+        known[contract.name] = context.warehouse.read_or_empty(f"silver.{contract.name}", contract.ddl())
     try:
         return checking.check(mapped, contract, known)
     except (AnalysisException, ParseException) as error:

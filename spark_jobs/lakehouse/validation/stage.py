@@ -7,13 +7,12 @@ from functools import partial
 from lakehouse.cli import Context
 from lakehouse.errors import DataRefused, UsageError
 from lakehouse.parallel import side_by_side
-from lakehouse.progress import REFUSED, VOID, Batch, Progress
+from lakehouse.progress import DISCARDED, REFUSED, VOID, Batch, Progress
 from lakehouse.sources import Input, select_inputs
 from lakehouse.validation import publishing, replay
 from lakehouse.validation.history import History
 from lakehouse.validation.publishing import RELEASED
 
-DISCARDED = "discarded"
 Work = tuple[str, tuple[int, ...]]
 """A unit (input) and the bronze batches to validate for it."""
 
