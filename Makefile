@@ -21,7 +21,7 @@ ui: setup ## Airflow in the browser on 127.0.0.1:8080, with the demo's warehouse
 	  echo "Airflow is starting; open $$AIRFLOW__API__BASE_URL (Ctrl-C ends it)" && exec airflow standalone
 
 test: setup check ## everything: checks, then all tests
-	@$(IN) pytest
+	@$(IN) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup ## formatting, lint, types, generated files
 	@$(IN) ruff format --check . && ruff check . && mypy && python bin/generate-docs --check

@@ -6,15 +6,17 @@ A table is named ``<layer>.<table>``. It lies at ``<warehouse>/<layer>/<table>``
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import cast
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, DataFrameWriter, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
@@ -56,6 +58,8 @@ class Warehouse:
         self._known: set[str] = set()
         self._complete: set[tuple[str, str]] = set()
         self._creating = threading.Lock()
+        # Marks this run's commits in a table's history; the run's id alone would not: a retry has the same.
+        self._marks = (f"{report.stage} {report.run_id} {uuid.uuid4().hex[:8]}-{n}" for n in itertools.count(1))
 
     def sql_name(self, table: str) -> str:
         if not TABLE.fullmatch(table):
@@ -125,20 +129,26 @@ class Warehouse:
         fields = cast(StructType, StructType.fromDDL(ddl)).fields
         return self.read(table, {f.name: f.dataType.simpleString() for f in fields})
 
-    def append(self, rows: DataFrame, table: str, once: Transaction) -> None:
-        """Append rows, unless the transaction has been committed before; creates the table for the first ones."""
+    def append(self, rows: DataFrame, table: str, once: Transaction) -> int | None:
+        """Append rows; creates the table for the first ones.
+
+        Returns:
+            How many rows were written, as the commit tells; None if the transaction has been committed before.
+        """
         self.create(table, _nullable_ddl(rows))
         writer = rows.write.format("delta").mode("append")
-        self._save(writer.option("txnAppId", once.application).option("txnVersion", once.version), table)
+        return self._save(writer.option("txnAppId", once.application).option("txnVersion", once.version), table)
 
     def append_always(self, rows: DataFrame, table: str) -> None:
         """Append rows of which a second copy does no harm; creates the table for the first ones."""
         self.create(table, _nullable_ddl(rows))
         self._save(rows.write.format("delta").mode("append"), table)
 
-    def replace(self, rows: DataFrame, table: str, where: str) -> None:
-        """Replace the rows that satisfy ``where`` in one commit."""
-        self._save(rows.write.format("delta").mode("overwrite").option("replaceWhere", where), table)
+    def replace(self, rows: DataFrame, table: str, where: str) -> int:
+        """Replace the rows that satisfy ``where`` in one commit; returns how many rows were written."""
+        written = self._save(rows.write.format("delta").mode("overwrite").option("replaceWhere", where), table)
+        assert written is not None
+        return written
 
     def merge(
         self,
@@ -242,24 +252,42 @@ class Warehouse:
         assert row is not None
         return row
 
+    def _version_marked(self, table: str, mark: str) -> Row | None:
+        """The number and the metrics of the version with a mark, among the newest ones."""
+        for limit in (5, 1000):
+            history = self.spark.sql(f"DESCRIBE HISTORY {self.sql_name(table)} LIMIT {limit}")
+            found = history.where(F.col("userMetadata") == mark).first()
+            if found is not None:
+                return found
+        return None
+
     def rows_of_batch(self, table: str, batch_id: int) -> int:
         """How many rows a batch has in a table; file statistics keep this from reading other batches."""
         return self.read(table).where(F.col("_batch_id") == batch_id).count() if self.exists(table) else 0
 
-    def _save(self, writer, table: str) -> None:  # type: ignore[no-untyped-def]
+    def _save(self, writer: DataFrameWriter, table: str) -> int | None:
+        """Commit a write; returns how many rows it wrote, None if Delta knew its transaction already."""
+        mark = next(self._marks)
+        writer = writer.option("userMetadata", mark)
         if self.location.startswith("catalog:"):
             writer.saveAsTable(self.sql_name(table))
         else:
             layer, name = table.split(".")
             writer.save(f"{self.location}/{layer}/{name}")
-        self._note_write(table)
+        version = self._version_marked(table, mark)
+        if version is None:
+            return None
+        self._note_version(table, version)
+        return int(version["operationMetrics"]["numOutputRows"])
 
     def _note_write(self, table: str) -> None:
+        self._note_version(table, self._newest(table))
+
+    def _note_version(self, table: str, version: Row) -> None:
         self._report.wrote = True
         if not table.startswith("ops."):
-            newest = self._newest(table)
-            metrics = newest["operationMetrics"] or {}
-            self._report.note(table, version_written=newest["version"])
+            metrics = version["operationMetrics"] or {}
+            self._report.note(table, version_written=version["version"])
             self._report.count(
                 table,
                 files_written=int(metrics.get("numFiles") or metrics.get("numTargetFilesAdded") or 0),

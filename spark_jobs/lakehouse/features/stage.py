@@ -103,7 +103,6 @@ def _replace(context: Context, contract: Contract, frame: DataFrame, as_of: date
     typed = frame.select(*[F.col(c.name).cast(c.type).alias(c.name) for c in contract.columns])
     context.warehouse.create(table, contract.ddl(), contract.partition_by)
     moment = as_of.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    context.warehouse.replace(typed, table, f"as_of = TIMESTAMP '{moment}'")
-    rows = context.warehouse.read(table).where(F.col("as_of") == F.lit(as_of)).count()
+    rows = context.warehouse.replace(typed, table, f"as_of = TIMESTAMP '{moment}'")
     context.report.count(table, rows_written=rows)
     return rows

@@ -28,6 +28,8 @@ CSV_OPTIONS = {
     "maxCharsPerColumn": "-1",
     "columnNameOfCorruptRecord": PARSER_CORRUPT,
 }
+UNDECODABLE = "\ufffd"
+"""What Spark puts in the place of bytes that are not text."""
 JSON_OPTIONS = {
     "mode": "PERMISSIVE",
     "columnNameOfCorruptRecord": PARSER_CORRUPT,
@@ -106,6 +108,13 @@ def stamp(rows: DataFrame, source: Input, root: str, now: datetime, batch_id: in
         F.lit(now).cast("timestamp").alias("_ingested_at"),
         F.lit(batch_id).cast("bigint").alias("_batch_id"),
     )
+
+
+def is_corrupt(bronze: DataFrame) -> Column:
+    """Whether a bronze row could not be parsed, or holds bytes that could not be decoded."""
+    received = [c for c in bronze.columns if not c.startswith("_")]
+    undecodable = reduce(Column.__or__, [F.col(quote(c)).contains(UNDECODABLE) for c in received])
+    return F.col(CORRUPT).isNotNull() | F.coalesce(undecodable, F.lit(False))
 
 
 def union(parts: list[DataFrame]) -> DataFrame:

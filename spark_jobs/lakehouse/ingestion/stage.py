@@ -15,7 +15,7 @@ from lakehouse.ingestion import readers
 from lakehouse.ingestion.landing import LandedFile, Landing, Unreachable, Unreadable
 from lakehouse.ingestion.ledger import LOADED, PLANNED, RETURNED, SET_ASIDE, Entry, Ledger
 from lakehouse.parallel import side_by_side
-from lakehouse.progress import VOID, Batch, Progress
+from lakehouse.progress import CORRUPT_ROWS, VOID, Batch, Progress
 from lakehouse.sources import Input, select_inputs
 
 UNDECLARED = "has undeclared columns"
@@ -85,7 +85,8 @@ def _carry_out(
         for batch, outcome in list(outcomes.items()):
             known = set(ledger.of_batch(batch, planned=False)) if batch.redo else set()
             entries += [(batch, e) for e in outcome if e.file not in known]
-            progress.finish(batch, rows={f"bronze.{batch.unit}": sum(e.rows or 0 for e in outcome)})
+            rows, corrupt = sum(e.rows or 0 for e in outcome), sum(e.corrupt_rows or 0 for e in outcome)
+            progress.finish(batch, rows={f"bronze.{batch.unit}": rows, CORRUPT_ROWS: corrupt})
         ledger.record(entries)
 
 
@@ -156,7 +157,7 @@ def _rows_per_file(context: Context, table: str, batch: Batch) -> dict[str, tupl
         return {}
     rows = context.warehouse.read(table).where(F.col("_batch_id") == batch.batch_id)
     counted = rows.groupBy(F.col("_source.file").alias("file")).agg(
-        F.count("*").alias("rows"), F.count(readers.CORRUPT).alias("corrupt")
+        F.count("*").alias("rows"), F.count_if(readers.is_corrupt(rows)).alias("corrupt")
     )
     return {r["file"]: (r["rows"], r["corrupt"]) for r in counted.collect()}
 

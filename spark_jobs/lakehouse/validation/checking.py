@@ -38,11 +38,10 @@ def check(mapped: DataFrame, contract: Contract, known: dict[str, DataFrame]) ->
             rows = _mark_orphans(rows, column, known[column.references[0]])
         if column.unique and not column.key:
             rows = _mark_taken(rows, column, contract, known[contract.name])
-    broken = _any(c.violated for c in rules.cell_checks(contract) if c.rejects)
-    rows = rows.withColumn(rules.CELL_BROKEN, broken)
-    return rows.withColumn(
-        REJECTED, F.col(rules.CELL_BROKEN) | _any(c.violated for c in rules.table_checks(contract) if c.rejects)
-    )
+    rejecting = [c for c in rules.checks(contract) if c.rejects]
+    rows = rows.withColumn(rules.CELL_BROKEN, _any(c.violated for c in rejecting if c.of_a_cell))
+    own = _any(c.violated for c in rejecting if not c.of_a_cell)
+    return rows.withColumn(REJECTED, F.col(rules.CELL_BROKEN) | own)
 
 
 def typed(mapped: DataFrame, contract: Contract) -> DataFrame:

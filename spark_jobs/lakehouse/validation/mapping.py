@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from functools import reduce
 
 from pyspark.errors import AnalysisException, ParseException
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.contracts import Contract
@@ -14,21 +13,12 @@ from lakehouse.errors import ConfigurationError
 from lakehouse.sources import Input
 
 ROW, SEQUENCE, DELETED = "_row", "_sequence", "_deleted"
-UNDECODABLE = "\ufffd"
-"""What Spark puts in the place of bytes that are not text."""
 MAY_DROP = re.compile(
     r"\b(where|having|qualify|join|group|distinct|limit|offset|union|intersect|except|minus|lateral|explode|posexplode|"
     r"inline|stack|tablesample|values)\b",
     re.IGNORECASE,
 )
 """Words of SQL with which a SELECT may have fewer, or other, rows than it reads."""
-
-
-def is_corrupt(bronze: DataFrame) -> Column:
-    """Whether a bronze row could not be parsed, or holds bytes that could not be decoded."""
-    received = [c for c in bronze.columns if not c.startswith("_")]
-    undecodable = reduce(Column.__or__, [F.col(f"`{c}`").contains(UNDECODABLE) for c in received])
-    return F.col("_corrupt").isNotNull() | F.coalesce(undecodable, F.lit(False))
 
 
 def raw_rows(bronze: DataFrame) -> DataFrame:

@@ -9,15 +9,24 @@ from dataclasses import dataclass
 from functools import reduce
 
 from pyspark.errors import AnalysisException, ParseException
-from pyspark.sql import DataFrame, Observation
+from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
 from lakehouse.cli import Context
 from lakehouse.contracts import Contract
 from lakehouse.errors import ConfigurationError, InternalError, LakehouseError
+from lakehouse.ingestion.readers import is_corrupt
 from lakehouse.progress import Batch
 from lakehouse.sources import Input
 from lakehouse.validation import checking, mapping, quarantine, rules
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """What ingest has loaded into bronze for a batch: all rows, and those of them that cannot be read."""
+
+    rows: int
+    corrupt: int
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Refused(Exception):
     """A batch has more bad rows than a contract allows; nothing of it stays published."""
 
 
-def publish(context: Context, source: Input, batch: Batch) -> list[Published]:
+def publish(context: Context, source: Input, batch: Batch, arrived: Arrived) -> list[Published]:
     """Publish one batch for every entity of its input, parents first.
 
     Raises:
@@ -48,23 +57,19 @@ def publish(context: Context, source: Input, batch: Batch) -> list[Published]:
         InternalError: the rows do not balance.
     """
     bronze = bronze_rows(context, source, batch.inputs)
-    corrupt = mapping.is_corrupt(bronze)
-    with context.report.step(f"count {source.name}"):
-        counted = bronze.agg(F.count(F.lit(1)).alias("rows"), F.count_if(corrupt).alias("corrupt")).first()
-    assert counted is not None
-    context.report.count(f"bronze.{source.name}", rows_read=counted["rows"])
+    context.report.count(f"bronze.{source.name}", rows_read=arrived.rows)
     entities = [c for name, c in context.entities.items() if name in dict(source.sql)]
     published = []
     with expressions_of(source):
-        good = mapping.raw_rows(bronze.where(~corrupt))
+        good = mapping.raw_rows(bronze.where(~is_corrupt(bronze)))
         for contract in entities:
             checked = check(context, source, contract, good)
             try:
-                published.append(_publish(context, source, contract, batch, checked, bronze, counted["corrupt"]))
+                published.append(_publish(context, source, contract, batch, checked, bronze, arrived))
             except Refused:
                 take_back(context, batch)
                 raise
-        _count_left_out(context, source, good, counted["rows"] - counted["corrupt"])
+        _count_left_out(context, source, good, arrived.rows - arrived.corrupt)
     return published
 
 
@@ -140,40 +145,38 @@ def expressions_of(source: Input) -> Iterator[None]:
 
 def _publish(
     context: Context, source: Input, contract: Contract, batch: Batch,
-    checked: DataFrame, bronze: DataFrame, corrupt: int,
+    checked: DataFrame, bronze: DataFrame, arrived: Arrived,
 ) -> Published:  # fmt: skip
-    report, warehouse, name = context.report, context.warehouse, contract.name
-    staged, kept = f"staged.{name}", f"quarantine.{name}"
+    report, name = context.report, contract.name
+    staged, kept, corrupt = f"staged.{name}", f"quarantine.{name}", arrived.corrupt
     with report.step(f"publish {name}"):
         figures = Observation(f"{source.name} {name} {batch.batch_id}")
         rows = staged_rows(checking.measured(checked, contract, figures), contract, batch)
-        warehouse.append(rows, staged, batch.transaction(staged))
+        names = _names(contract, rejecting=False)
+        wrote, warned = _append(context, rows, staged, batch, names, F.col(checking.WARNINGS))
         seen = figures.get
         total, rejected = seen["rows"] + corrupt, seen["rejected"] + corrupt
         if batch.detail != RELEASED:
             refusals = rules.refusals(contract, total, rejected, seen)
             if refusals:
                 raise Refused(f"batch {batch.batch_id} of {source.name}: " + _why(refusals, checked, contract, corrupt))
+        held, broken = 0, dict.fromkeys(_names(contract, rejecting=True), 0)
         if rejected:
             places, facts = quarantine.positions(bronze), (contract, source.name, batch, context.now)
             bad = quarantine.rejected_rows(checking.rejected(checked, contract), places, *facts)
             if corrupt:
-                unparsed = mapping.raw_rows(bronze.where(mapping.is_corrupt(bronze)))
+                unparsed = mapping.raw_rows(bronze.where(is_corrupt(bronze)))
                 bad = bad.unionByName(quarantine.corrupt_rows(unparsed, places, *facts))
-            warehouse.append(bad, kept, batch.transaction(kept))
+            names = [*broken, quarantine.CORRUPT_RULE]
+            held, broken = _append(context, bad, kept, batch, names, F.col("reasons.rule"))
     with report.step(f"balance {name}"):
-        wrote, warned = _tally(context, staged, batch, _names(contract, False), F.col(checking.WARNINGS))
-        held, broken = (
-            _tally(context, kept, batch, [*_names(contract, True), quarantine.CORRUPT_RULE], F.col("reasons.rule"))
-            if rejected
-            else (0, {})
-        )
         if (wrote, held) != (total - rejected, rejected):
-            # The figures came with the write, and a task that Spark ran twice is counted twice: count again.
+            # A task that Spark ran twice is counted twice while it writes, but its rows are committed once.
             total, rejected = (n + corrupt for n in _recount(checked))
-        if (wrote, held) != (total - rejected, rejected):
+        expected = arrived.rows if mapping.keeps_every_row(dict(source.sql)[name]) else total
+        if (wrote, held) != (expected - rejected, rejected):
             raise InternalError(
-                f"{total:,} rows in, but {wrote:,} accepted and {held:,} quarantined",
+                f"{expected:,} rows in, but {wrote:,} accepted and {held:,} quarantined",
                 where=f"{name}, batch {batch.batch_id} of {source.name}",
                 todo="Nothing of this batch is merged. Keep the warehouse as it is and report this.",
             )
@@ -193,13 +196,21 @@ def _names(contract: Contract, rejecting: bool) -> list[str]:
     return list(dict.fromkeys(c.name for c in rules.checks(contract) if c.rejects == rejecting))
 
 
-def _tally(context: Context, table: str, batch: Batch, names: list[str], listed) -> tuple[int, dict[str, int]]:  # type: ignore[no-untyped-def]
-    """Rows that a batch has in a table, and how many of them list each name: what is really there."""
-    counts = [F.count_if(F.array_contains(listed, name)).alias(name) for name in names]
-    rows = context.warehouse.read(table).where(F.col("_batch_id") == batch.batch_id)
-    counted = rows.agg(F.count(F.lit(1)).alias("*"), *counts).first()
-    assert counted is not None
-    return counted["*"], {name: counted[name] for name in names}
+def _append(
+    context: Context, rows: DataFrame, table: str, batch: Batch, names: list[str], listed: Column
+) -> tuple[int, dict[str, int]]:
+    """Append a batch's rows; returns how many the commit has, and how many of them list each of ``names``."""
+    counts = [F.count(F.lit(1)).alias("*"), *[F.count_if(F.array_contains(listed, n)).alias(n) for n in names]]
+    figures = Observation(f"{table} {batch.batch_id}")
+    written = context.warehouse.append(rows.observe(figures, *counts), table, batch.transaction(table))
+    assert written is not None
+    counted = figures.get
+    if counted["*"] != written:
+        # A task ran twice.
+        there = context.warehouse.read(table).where(F.col("_batch_id") == batch.batch_id).agg(*counts).first()
+        assert there is not None
+        counted = there.asDict()
+    return written, {name: counted[name] for name in names}
 
 
 def _recount(checked: DataFrame) -> tuple[int, int]:
@@ -226,6 +237,11 @@ def _count_left_out(context: Context, source: Input, good: DataFrame, rows: int)
     position = F.col(f"{mapping.ROW}.source").alias("position")
     selected = [mapping.map_rows(good, source, context.contracts[entity]).select(position) for entity, _ in source.sql]
     used = reduce(DataFrame.union, selected).distinct().count()
+    if (there := good.count()) != rows:
+        raise InternalError(
+            f"{rows:,} rows were loaded, but {there:,} are there", where=f"bronze.{source.name}",
+            todo="Nothing of this batch is merged. Keep the warehouse as it is and report this.",
+        )  # fmt: skip
     context.report.count(f"bronze.{source.name}", rows_left_out=rows - used)
     if used < rows:
         context.report.warn(

@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from lakehouse.cli import Context
 from lakehouse.contracts import Contract
 from lakehouse.errors import ConfigurationError, InternalError, UsageError
+from lakehouse.ingestion.readers import is_corrupt
 from lakehouse.progress import Batch, Progress
 from lakehouse.sources import Input
 from lakehouse.tables import quote
@@ -200,7 +201,7 @@ def _checked_again(
     bronze = bronze.withColumn("_id", quarantine.row_id(source.name, F.col("_source")))
     if corrections is not None:
         bronze = _laid_over(bronze, corrections)
-    good = mapping.raw_rows(bronze.where(~mapping.is_corrupt(bronze)))
+    good = mapping.raw_rows(bronze.where(~is_corrupt(bronze)))
     checked = publishing.check(context, source, contract, good)
     checked = checked.withColumn(RAW_ID, quarantine.row_id(source.name, F.col(f"{mapping.ROW}.source")))
     return checked.join(rows.select(F.col("id").alias(RAW_ID)).distinct(), RAW_ID, "left_semi")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import functions as F
@@ -47,16 +47,23 @@ class Check:
     fail_above: float = 0.0
 
     @property
+    def of_a_cell(self) -> bool:
+        return self.column is not None
+
+    @property
     def rejects(self) -> bool:
         return self.severity != WARN
 
 
-def cell_checks(contract: Contract) -> list[Check]:
-    """The rules that concern a single cell, column by column, and those of the sequence."""
-    return [c for column in contract.columns for c in _column_checks(column)] + _sequence_checks()
+# Kept: the expressions of a contract are several thousand calls into the JVM, and are needed in many places.
+@lru_cache(maxsize=64)
+def checks(contract: Contract) -> tuple[Check, ...]:
+    """All rules of a contract: of its cells, column by column, of the sequence, and the table's own."""
+    cells = [c for column in contract.columns for c in _column_checks(column)]
+    return (*cells, *_sequence_checks(), *_table_checks(contract))
 
 
-def table_checks(contract: Contract) -> list[Check]:
+def _table_checks(contract: Contract) -> list[Check]:
     """The table's own SQL rules.
 
     A rule that is unknown (null) is violated, unless that follows from a cell that is broken anyway, or
@@ -72,11 +79,6 @@ def table_checks(contract: Contract) -> list[Check]:
         nothing = F.lit(None).cast("string")
         checks.append(Check(rule.name, None, rule.severity, violated, nothing, F.lit(rule.message), rule.fail_above))
     return checks
-
-
-def checks(contract: Contract) -> list[Check]:
-    """All rules of a contract."""
-    return cell_checks(contract) + table_checks(contract)
 
 
 def _column_checks(column: Column) -> list[Check]:

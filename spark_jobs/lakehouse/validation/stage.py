@@ -7,7 +7,7 @@ from functools import partial
 from lakehouse.cli import Context
 from lakehouse.errors import DataRefused, UsageError
 from lakehouse.parallel import side_by_side
-from lakehouse.progress import DISCARDED, REFUSED, VOID, Batch, Progress
+from lakehouse.progress import CORRUPT_ROWS, DISCARDED, REFUSED, VOID, Batch, Progress
 from lakehouse.sources import Input, select_inputs
 from lakehouse.validation import publishing, replay
 from lakehouse.validation.history import History
@@ -79,7 +79,7 @@ def _undo(context: Context, progress: Progress, batch: Batch) -> None:
 
 def _fresh(progress: Progress, inputs: list[Input]) -> list[Work]:
     """For each input, the loaded bronze batches that no batch of this stage covers yet."""
-    loaded = [f for f in progress.finished("ingest") if sum(f.rows.values()) > 0]
+    loaded = [f for f in progress.finished("ingest") if f.rows[f"bronze.{f.unit}"]]
     work: list[Work] = []
     for source in inputs:
         consumed = progress.consumed(source.name)
@@ -126,8 +126,12 @@ def _discard(context: Context, progress: Progress) -> None:
 
 def _validate(context: Context, progress: Progress, history: History, source: Input, batch: Batch) -> list[str]:
     """Carry out one batch; returns why it was refused, if it was."""
+    loaded = [f.rows for f in progress.finished("ingest") if f.batch_id in batch.inputs]
+    arrived = publishing.Arrived(
+        sum(rows[f"bronze.{source.name}"] for rows in loaded), sum(rows[CORRUPT_ROWS] for rows in loaded)
+    )
     try:
-        published = publishing.publish(context, source, batch)
+        published = publishing.publish(context, source, batch, arrived)
     except publishing.Refused as refusal:
         progress.finish(batch, REFUSED, detail=str(refusal))
         return [str(refusal)]
