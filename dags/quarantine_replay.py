@@ -21,7 +21,7 @@ pass and what the others still break, and changes nothing.
 | `by`, `reason` | who decides, and why; needed to discard, remembered with the rows in any case |
 
 **After it.** The replayed rows are merged into silver at once, with whatever else validate has accepted and
-merge has not taken yet (after a dry run, only that); gold has them with the next
+merge has not taken yet; after a dry run or a discard, merge is skipped. Gold has them with the next
 `medallion_batch`, or as soon as its `featurize` is run for the instant that matters.
 
 **When it fails.** The task's last line says what is wrong and what to do. Running it again is always
@@ -39,7 +39,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG, Param, task
 from lakehouse_dags.settings import settings
 from lakehouse_dags.stages import DEFAULT_ARGS, stage_task
 
@@ -101,6 +101,12 @@ with DAG(
         *("--by", "{{ params.by }}"),
         *("--reason", "{{ params.reason }}"),
     )
+
+    @task.short_circuit(pool=SETTINGS.pool)
+    def rows_came_back(params: dict | None = None) -> bool:
+        """Whether there may be something to merge."""
+        return params is not None and params["action"] == "replay"
+
     merge = stage_task("merge", SETTINGS, "--only", "{{ params.entity }}")
 
-    replay >> merge
+    replay >> rows_came_back() >> merge

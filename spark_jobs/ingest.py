@@ -9,16 +9,21 @@ def build_parser():  # type: ignore[no-untyped-def]
     p = cli.parser("ingest", __doc__ or "")
     p.add_argument("--landing", metavar="LOCATION", help="folder or URI that holds one folder per source")
     p.add_argument("--retry", action="store_true", help="try files again that have been set aside and have not changed")
+    p.add_argument("--auto-loader", action="store_true", help="on Databricks: let Auto Loader find and read the files")
+    p.add_argument("--state", metavar="LOCATION", help="with --auto-loader: folder for its checkpoints and schemas")
     return p
 
 
 def run(context: cli.Context) -> None:
     from lakehouse.errors import UsageError
-    from lakehouse.ingestion import stage
+    from lakehouse.ingestion import auto_loader, stage
 
     if not context.args.landing:
         raise UsageError("--landing is missing", todo="Name the folder that holds the sources' files.")
-    stage.run(context)
+    if context.args.auto_loader:
+        auto_loader.run(context)
+    else:
+        stage.run(context)
 
 
 if __name__ == "__main__":

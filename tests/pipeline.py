@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import yaml
 from lakehouse.cli import Context, instant
 from lakehouse.contracts import entities
 from lakehouse.features import stage as features
@@ -49,15 +52,23 @@ class Pipeline:
         self._runs = 0
         self.reports: dict[str, RunReport] = {}
 
-    def run(self, stage: str, *, only: Iterable[str] = (), as_of: str | None = None, **args: object) -> RunReport:
+    def run(self, stage: str, **args: Any) -> RunReport:
         """Run one stage; returns its report, raises what the stage raises."""
-        self._runs += 1
-        context = self.context(stage, only=only, as_of=as_of, **args)
+        context = self.context(stage, **args)
         STAGES[stage](context)
         return context.report
 
-    def context(self, stage: str, *, only: Iterable[str] = (), as_of: str | None = None, **args: object) -> Context:
-        now = datetime.now(UTC)
+    def context(
+        self,
+        stage: str,
+        *,
+        only: Iterable[str] = (),
+        as_of: str | None = None,
+        now: datetime | None = None,
+        **args: object,
+    ) -> Context:
+        self._runs += 1
+        now = now or datetime.now(UTC)
         contracts = load_contracts(self.contracts)
         report = RunReport(stage, f"test-{self._runs}", now)
         options = {
@@ -114,6 +125,29 @@ class Pipeline:
             numbers = [int(f.stem) for f in log.glob("*.json") if f.stem.isdigit()]
             found[f"{log.parent.parent.name}.{log.parent.name}"] = max(numbers)
         return found
+
+
+def edit_columns(contract: Path, edit: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Change the properties of a contract file's columns."""
+    model = yaml.safe_load(contract.read_text())
+    edit(model["schema"][0]["properties"])
+    contract.write_text(yaml.safe_dump(model))
+
+
+def strict_contracts(folder: Path) -> Path:
+    """A copy of the shipped contracts, but orphans are held and a missing amount is rejected: every spoilt value is kept out."""
+    shutil.copytree(ROOT / "contracts", folder / "contracts")
+
+    def tighten(properties: list[dict[str, Any]]) -> None:
+        for p in properties:
+            custom = [c for c in p.get("customProperties", []) if c["property"] != "defaultWhenNull"]
+            if p.get("relationships"):
+                custom.append({"property": "onOrphan", "value": "hold"})
+            p["customProperties"] = custom
+
+    for entity in ("transactions", "interactions"):
+        edit_columns(folder / f"contracts/{entity}.odcs.yaml", tighten)
+    return folder / "contracts"
 
 
 GOLD = ("customer_features", "category_preferences", "product_affinity", "product_features")

@@ -13,7 +13,7 @@ import posixpath
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -37,12 +37,15 @@ class _Input(BaseModel):
 
     path: str
     format: Literal["csv", "json", "parquet"]
-    columns: list[str] = Field(min_length=1)
+    columns: Annotated[list[str], Field(min_length=1)] | Literal["infer"]
     entities: list[str] = Field(min_length=1)
     pattern: str = "*"
     ignore: list[str] = ["*.tmp", "*.part", "*.crc"]
     options: dict[str, str] = {}
     schema_mode: Literal["rescue", "evolve", "fail"] = "rescue"
+    identity: Literal["modified", "content"] = "modified"
+    loaded_files: Literal["keep", "archive", "delete"] = "keep"
+    loaded_files_after_days: int = Field(default=30, ge=0)
 
 
 class _Source(BaseModel):
@@ -54,7 +57,14 @@ class _Source(BaseModel):
 
 @dataclass(frozen=True)
 class Input:
-    """One stream of raw files; ``name`` is also its bronze table."""
+    """One stream of raw files; ``name`` is also its bronze table.
+
+    Attributes:
+        columns: those that a file is expected to have; none when they are inferred from the first files.
+        schema_mode: what a column beyond them does: rescue, evolve or fail.
+        identity: what makes a file of a known name another one: its size and modification time, or its content.
+        loaded_files: what becomes of them after ``loaded_files_after_days``: keep, archive or delete.
+    """
 
     name: str
     source: str
@@ -67,6 +77,9 @@ class Input:
     schema_mode: str
     sql: tuple[tuple[str, str], ...]
     """(entity, SELECT) pairs."""
+    identity: str = "modified"
+    loaded_files: str = "keep"
+    loaded_files_after_days: int = 30
 
 
 def load_sources(folder: str | Path, contracts: dict[str, Contract]) -> list[Input]:
@@ -130,10 +143,11 @@ def _to_input(name: str, model: _Input, file: Path, contracts: dict[str, Contrac
     encoding = model.options.get("encoding", "utf-8").lower()
     if encoding not in ENCODINGS:
         raise ConfigurationError(f"encoding '{encoding}'", where=where, todo=f"Spark reads {', '.join(ENCODINGS)}.")
-    for column in model.columns:
+    columns = () if model.columns == "infer" else tuple(model.columns)
+    for column in columns:
         if column.startswith("_"):
             raise ConfigurationError(f"column '{column}' begins with an underscore", where=where, todo="Rename it.")
-    if len({c.lower() for c in model.columns}) != len(model.columns):
+    if len({c.lower() for c in columns}) != len(columns):
         raise ConfigurationError(
             "a column is declared twice", where=where, todo="Letter case does not tell columns apart."
         )
@@ -149,7 +163,7 @@ def _to_input(name: str, model: _Input, file: Path, contracts: dict[str, Contrac
     return Input(
         name=name,
         source=file.parent.name,
-        columns=tuple(model.columns),
+        columns=columns,
         ignore=tuple(model.ignore),
         options=tuple(model.options.items()),
         sql=tuple(sql),

@@ -116,18 +116,26 @@ class Warehouse:
             self.spark.sql(f"ALTER TABLE {self.sql_name(table)} ADD COLUMNS ({columns})")
             self._note_write(table)
 
-    def read(self, table: str, columns: Mapping[str, str] = MappingProxyType({})) -> DataFrame:
-        """A table; those of ``columns`` (types by name) that it does not have yet are there as nulls."""
-        frame = self.spark.table(self.sql_name(table))
+    def read(self, table: str, columns: Mapping[str, str] = MappingProxyType({}), *, pinned: bool = False) -> DataFrame:
+        """A table; those of ``columns`` (types by name) that it does not have yet are there as nulls.
+
+        Args:
+            pinned: each use of the frame sees the version that is the newest now.
+        """
+        name = self.sql_name(table)
+        if pinned:
+            frame = self.spark.sql(f"SELECT * FROM {name} VERSION AS OF {self._newest(table)['version']}")  # noqa: S608
+        else:
+            frame = self.spark.table(name)
         missing = [c for c in columns if c not in frame.columns]
         return frame.select("*", *[F.lit(None).cast(columns[c]).alias(c) for c in missing]) if missing else frame
 
-    def read_or_empty(self, table: str, ddl: str) -> DataFrame:
+    def read_or_empty(self, table: str, ddl: str, *, pinned: bool = False) -> DataFrame:
         """The table with at least the given columns, or no rows of them while it does not exist."""
         if not self.exists(table):
             return self.spark.createDataFrame([], ddl)
         fields = cast(StructType, StructType.fromDDL(ddl)).fields
-        return self.read(table, {f.name: f.dataType.simpleString() for f in fields})
+        return self.read(table, {f.name: f.dataType.simpleString() for f in fields}, pinned=pinned)
 
     def append(self, rows: DataFrame, table: str, once: Transaction) -> int | None:
         """Append rows; creates the table for the first ones.

@@ -7,7 +7,10 @@ import os
 import subprocess
 from pathlib import Path
 
+import duckdb
 import oracle
+from airflow_server import Airflow
+from deltalake import DeltaTable
 from support import ROOT, clean_environment
 
 
@@ -23,7 +26,7 @@ def processes_with(text: str) -> list[str]:
     return found
 
 
-def test_the_demo_runs_the_dag_through_airflow_and_leaves_nothing_running(tmp_path: Path) -> None:
+def test_the_demo_and_a_replay_run_through_airflow_and_leave_nothing_running(tmp_path: Path) -> None:
     state, home = tmp_path / "state", tmp_path / "airflow"
     done = subprocess.run(
         ["bash", "-c", f". bin/env && exec python bin/demo.py --rows 2000 --state '{state}'"],
@@ -43,3 +46,47 @@ def test_the_demo_runs_the_dag_through_airflow_and_leaves_nothing_running(tmp_pa
     assert "cast:amount" in done.stdout
     assert oracle.differences(oracle.connect(state / "warehouse"), "2026-03-31") == {}
     assert processes_with(str(home)) == []
+    replay_through_airflow(state, home, tmp_path)
+    assert processes_with(str(home)) == []
+
+
+def replay_through_airflow(state: Path, home: Path, folder: Path) -> None:
+    """The quarantine of the demo's warehouse, by the DAG: a dry run changes nothing, a patch brings a row to silver."""
+    quarantine = state / "warehouse/quarantine/transactions"
+
+    def rows() -> list[tuple[str, str, str]]:
+        kept = DeltaTable(str(quarantine)).to_pyarrow_table(columns=["id", "status", "raw", "reasons"])  # noqa: F841
+        return duckdb.sql(
+            "SELECT id, status, raw FROM kept WHERE reasons[1].rule = 'cast:amount' ORDER BY id"
+        ).fetchall()
+
+    id_, status, raw = rows()[0]
+    assert status == "open"
+    patch = folder / "patch.csv"
+    patch.write_text(f"id,column,value\n{id_},Amount,7.50\n")
+    conf = {"entity": "transactions", "patch": str(patch), "by": "ada", "reason": "asked the shop"}
+    settings = clean_environment(
+        AIRFLOW_HOME=str(home),
+        LAKEHOUSE_WAREHOUSE=str(state / "warehouse"),
+        LAKEHOUSE_LANDING=str(state / "landing"),
+        LAKEHOUSE_REPORTS=str(state / "reports"),
+    )
+    shell = subprocess.run(
+        ["bash", "-c", ". bin/env && env -0"], cwd=ROOT, env=settings, capture_output=True, text=True
+    )
+    environment = dict(line.split("=", 1) for line in shell.stdout.split("\0") if line)
+    with Airflow(home, environment) as airflow:
+        airflow.wait_for("quarantine_replay")
+        outcome, reports = airflow.run("quarantine_replay", conf | {"action": "dry-run"})
+        assert outcome == "success"
+        assert reports["replay"]["tables"]["quarantine.transactions"]["rows_that_would_pass"] == 1
+        assert reports["merge"] == {}, "merge has run after a dry run"
+        assert rows()[0][1] == "open"
+        outcome, reports = airflow.run("quarantine_replay", conf | {"action": "replay"})
+        assert outcome == "success"
+    assert rows()[0][1] == "replayed"
+    assert reports["merge"]["tables"]["silver.transactions"]["rows_in"] == 1
+    silver = DeltaTable(str(state / "warehouse/silver/transactions")).to_pyarrow_table()  # noqa: F841
+    key = json.loads(raw)["TransactionID"]
+    amounts = duckdb.execute("SELECT amount::VARCHAR FROM silver WHERE transaction_id = ?", [key]).fetchall()
+    assert amounts == [("7.50",)]

@@ -21,7 +21,7 @@ from pyspark.sql import SparkSession
 from shell import Shell
 
 AS_OF = "2026-03-05"
-STAGES = ("ingest", "validate", "merge", "featurize", "optimize")
+STAGES = ("ingest", "validate", "replay", "merge", "featurize", "optimize")
 # A stage is killed as soon as a table has a new version. That of ops.progress is the plan: killed
 # before its first write. Those of the data: after a write, before the end is recorded. An empty name
 # stands for a moment drawn at random.
@@ -30,6 +30,8 @@ MOMENTS = [
     ("ingest", "bronze.shop_transactions"),
     ("validate", "staged.customers"),
     ("validate", "quarantine.transactions"),
+    ("replay", "quarantine.transactions"),
+    ("replay", "staged.transactions"),
     ("merge", "silver.customers_history"),
     ("merge", ""),
     ("featurize", "ops.progress"),
@@ -40,14 +42,21 @@ MOMENTS = [
 SCATTERED = ("silver.interactions", "gold.customer_features")
 
 
-def arguments(stage: str) -> list[str]:
-    return ["--as-of", AS_OF] if stage == "featurize" else ["--only", "shop"] if stage in ("ingest", "validate") else []
+def arguments(stage: str, patch: Path) -> list[str]:
+    of_stage = {
+        "ingest": ["--only", "shop"],
+        "validate": ["--only", "shop"],
+        "replay": ["--only", "transactions", "--patch", str(patch)],
+        "featurize": ["--as-of", AS_OF],
+    }
+    return of_stage.get(stage, [])
 
 
 def content(warehouse: Path) -> dict[str, list[tuple]]:  # type: ignore[type-arg]
     """Every table's rows but for what tells runs apart."""
     db = oracle.connect(warehouse)
     told = {"run_id", "at", "quarantined_at", "_ingested_at", "_batch_id", "_bronze_batch", "batch_id"}
+    told |= {"history", "_decided_by"}
     tables = [r[0] for r in db.sql("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()]
     result = {}
     for table in sorted(t for t in tables if not t.startswith("ops_")):
@@ -62,20 +71,28 @@ def never_killed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) 
     pipeline = Pipeline(spark, tmp_path_factory.mktemp("whole"))
     scale = Scale(2_000, 4, instant("2026-03-01").date())
     generate(spark, str(pipeline.landing), scale, 1, 3.0, RunReport("generate", "g", instant("2026-03-01")))
-    pipeline.batch("shop", AS_OF)
+    for stage in ("ingest", "validate"):
+        pipeline.run(stage, only=["shop"])
+    bad = pipeline.table("quarantine.transactions").where("array_contains(reasons.rule, 'cast:amount')").select("id")
+    lines = [f"{r['id']},Amount,1.25" for r in bad.collect()]
+    assert lines
+    (pipeline.landing / "patch.csv").write_text("\n".join(["id,column,value", *lines]) + "\n")
+    pipeline.run("replay", only=["transactions"], patch=str(pipeline.landing / "patch.csv"))
+    pipeline.run("merge")
+    pipeline.run("featurize", as_of=AS_OF)
     return pipeline
 
 
 def test_killed_many_times_and_run_again_equals_never_killed(never_killed: Pipeline, tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     shutil.copytree(never_killed.landing, shell.landing)
-    chance, killed = random.Random(5), 0
+    chance, killed, patch = random.Random(5), 0, shell.landing / "patch.csv"
     for stage in STAGES:
         if stage == "optimize":
             scatter(never_killed.spark, shell)
         for table in [t for s, t in MOMENTS if s == stage]:
-            killed += shell.kill_when(stage, moment(shell, table, chance), *arguments(stage))
-        shell.ok(stage, *arguments(stage))
+            killed += shell.kill_when(stage, moment(shell, table, chance), *arguments(stage, patch))
+        shell.ok(stage, *arguments(stage, patch))
     assert killed >= len(MOMENTS) - 1, "the stages were over before they could be killed"
     files = {t: len(DeltaTable(str(shell.warehouse / t.replace(".", "/"))).file_uris()) for t in SCATTERED}
     assert files == dict.fromkeys(SCATTERED, 1)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import lakehouse.ingestion.landing as landing_module
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from lakehouse.errors import UsageError
 from lakehouse.ingestion.landing import LandedFile, Landing, Unreadable
 from lakehouse.sources import Input
@@ -109,3 +113,61 @@ def test_a_damaged_compressed_file_is_unreadable(tmp_path: Path) -> None:
     landing = Landing(str(tmp_path))
     (file,) = landing.find(SOURCE) or ()
     assert isinstance(landing.headers(SOURCE, [file])[file], Unreadable)
+
+
+def ends_inside_quotes(text: str) -> bool:
+    """RFC 4180, character by character."""
+    state = "start"
+    for c in text:
+        if state == "inside":
+            state = "quote" if c == '"' else "inside"
+        elif state == "quote" and c == '"':
+            state = "inside"
+        elif c in ",\r\n":
+            state = "start"
+        else:
+            state = "inside" if state == "start" and c == '"' else "bare"
+    return state == "inside"
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(alphabet='",\n\rä', max_size=40), chunk=st.integers(1, 7))
+def test_a_quoted_field_that_never_ends(tmp_path: Path, text: str, chunk: int) -> None:
+    """Wherever the file is cut into chunks; an even number of quotes is not looked into."""
+    put(tmp_path, "x.csv", b"a,b\n" + text.encode())
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(landing_module, "CHUNK_BYTES", chunk)
+        landing = Landing(str(tmp_path))
+        (file,) = landing.find(SOURCE) or ()
+        header = landing.headers(SOURCE, [file])[file]
+    found = isinstance(header, Unreadable) and "never ends" in str(header)
+    assert found == (text.count('"') % 2 == 1 and ends_inside_quotes(text))
+
+
+def test_a_file_is_archived_under_its_time_unless_another_has_taken_its_place(tmp_path: Path) -> None:
+    os.utime(put(tmp_path, "2026/a.csv"), ns=(0, 1_600_000_000_123_000_000))
+    put(tmp_path, "b.csv")
+    landing = Landing(str(tmp_path))
+    first, second = landing.find(SOURCE) or ()
+    put(tmp_path, "b.csv", b"a,b\n3,4\n5,6\n")
+    for file in (first, second):
+        landing.archive(file)
+    assert [f.path for f in landing.find(SOURCE) or ()] == ["shop/products/b.csv"]
+    archived = tmp_path / "_archive/shop/products/2026/20200913T122640.123000Z_a.csv"
+    assert archived.read_bytes() == b"a,b\n1,2\n"
+    landing.archive(first)  # again: it has gone, and that is no error
+    landing.delete(second)
+    assert (tmp_path / "shop/products/b.csv").exists()
+    (second,) = landing.find(SOURCE) or ()
+    landing.delete(second)
+    assert landing.find(SOURCE) == []
+
+
+def test_the_hash_is_that_of_the_bytes_as_they_lie_there(tmp_path: Path) -> None:
+    content = gzip.compress(b"a,b\n1,2\n")
+    put(tmp_path, "x.csv.gz", content)
+    landing = Landing(str(tmp_path))
+    files = landing.find(SOURCE) or []
+    assert [f.sha256 for f in landing.with_hash(files)] == [hashlib.sha256(content).hexdigest()]
+    (tmp_path / "shop/products/x.csv.gz").unlink()
+    assert [f.sha256 for f in landing.with_hash(files)] == [None]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import codecs
 import csv
+import hashlib
 import io
 import os
+import posixpath
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
@@ -22,7 +24,9 @@ from pyarrow import fs
 from lakehouse.errors import ServiceUnavailable, UsageError
 from lakehouse.sources import Input
 
-HEADER_BYTES = 1 << 20
+HEADER_BYTES, CHUNK_BYTES = 1 << 20, 1 << 22
+ARCHIVE = "_archive"
+"""The folder below the landing folder that takes loaded files; discovery passes it over."""
 SINGLE_BYTE_QUOTE = ("utf-8", "us-ascii", "iso-8859-1")
 """Encodings in which a quote is one byte, and that byte is nothing else."""
 GLOB = re.compile(r"[\\\[\]{}*?]")
@@ -36,6 +40,7 @@ class LandedFile:
     path: str
     size: int
     modified: datetime
+    sha256: str | None = field(default=None, compare=False)
 
 
 class Unreadable(Exception):
@@ -94,6 +99,39 @@ class Landing:
         """The folder as it stands in the addresses that Spark reports for its files, decoded."""
         return self._root
 
+    def with_hash(self, files: list[LandedFile]) -> list[LandedFile]:
+        """The files with the SHA-256 of their content; one that cannot be read now has none."""
+
+        def one(file: LandedFile) -> LandedFile:
+            digest = hashlib.sha256()
+            try:
+                with self._fs.open_input_stream(f"{self._root}/{file.path}", compression=None) as stream:
+                    while chunk := stream.read(CHUNK_BYTES):
+                        digest.update(chunk)
+            except (OSError, pa.ArrowException):
+                return file
+            return replace(file, sha256=digest.hexdigest())
+
+        with ThreadPoolExecutor(max_workers=16) as pool:
+            return list(pool.map(one, files))
+
+    def archived(self, file: LandedFile) -> str:
+        """Where a file goes when it is archived: below ``_archive``, named by its modification time too."""
+        folder, name = posixpath.split(file.path)
+        return f"{ARCHIVE}/{folder}/{file.modified:%Y%m%dT%H%M%S.%f}Z_{name}"
+
+    def archive(self, file: LandedFile) -> None:
+        """Move a file to its place in the archive, unless another has taken its place; raises OSError."""
+        if self.is_unchanged(file):
+            target = f"{self._root}/{self.archived(file)}"
+            self._fs.create_dir(posixpath.dirname(target), recursive=True)
+            self._fs.move(f"{self._root}/{file.path}", target)
+
+    def delete(self, file: LandedFile) -> None:
+        """Delete a file, unless another has taken its place; raises OSError."""
+        if self.is_unchanged(file):
+            self._fs.delete_file(f"{self._root}/{file.path}")
+
     def find(self, source: Input) -> list[LandedFile] | None:
         """The input's files in all subfolders, by path; None when its folder is not there.
 
@@ -145,7 +183,7 @@ class Landing:
             with self._fs.open_input_stream(f"{self._root}/{file.path}", compression="detect") as stream:
                 head = stream.read(HEADER_BYTES)
                 quotes = head.count(quote.encode())
-                while chunk := stream.read(HEADER_BYTES) if single_byte else b"":
+                while chunk := stream.read(CHUNK_BYTES) if single_byte else b"":
                     quotes += chunk.count(quote.encode())
         except PermissionError as error:
             raise Unreachable("may not be opened: check its owner and permissions") from error
@@ -171,23 +209,34 @@ class Landing:
             twice = sorted({n for n in names if names.count(n) > 1})
             raise Unreadable(f"its header names a column twice: {', '.join(repr(n) for n in twice)}")
         # In RFC 4180 quotes come in pairs. One that stays open would take all lines after it into its cell.
-        if single_byte and quotes % 2 and self._never_ends(file, encoding, options.get("sep", ","), quote):
+        if single_byte and quotes % 2 and self._never_ends(file, options.get("sep", ","), quote):
             raise Unreadable("a quoted field never ends: the file is cut short, or a quote is missing")
         return tuple(names)
 
-    def _never_ends(self, file: LandedFile, encoding: str, sep: str, quote: str) -> bool:
-        """Whether the file ends inside a quoted field; a quote within a bare field opens none."""
+    def _never_ends(self, file: LandedFile, sep: str, quote: str) -> bool:
+        """Whether the file ends inside a quoted field.
+
+        A quote at the beginning of a field opens it, two quotes within it are one of its characters, and
+        the next one closes it; a quote elsewhere is a character like others.
+        """
+        q, begins = quote.encode(), (b"\n", b"\r", sep.encode()[-1:])
+        # The byte before the place that has been reached is kept, and so is the last one of a chunk: two
+        # quotes in a row must be seen together.
+        buffer, place, opened = b"\n", 1, False
         with self._fs.open_input_stream(f"{self._root}/{file.path}", compression="detect") as stream:
-            text = stream.read().decode(encoding, errors="replace").removeprefix("\ufeff")
-        q, s = re.escape(quote), re.escape(sep)
-        quoted = rf"{q}[^{q}]*(?:{q}{q}[^{q}]*)*"
-        fields = re.compile(rf"(?:{quoted}(?P<closed>{q}[^{s}\r\n]*)?|[^{s}\r\n]*)(?:{s}|\r\n|\r|\n|$)")
-        place = 0
-        while place < len(text):
-            field = fields.match(text, place)
-            if field is None or field.end() == place:
-                return False
-            if text[place] == quote and field["closed"] is None:
-                return True
-            place = field.end()
-        return False
+            chunk = stream.read(CHUNK_BYTES).removeprefix(codecs.BOM_UTF8)
+            while True:
+                buffer, place = buffer[place - 1 :] + chunk, 1
+                end = len(buffer) - (1 if chunk else 0)
+                while place < end:
+                    found = buffer.find(q, place, end)
+                    if found < 0:
+                        place = end
+                    elif opened and buffer[found + 1 : found + 2] == q:
+                        place = found + 2
+                    else:
+                        opened = not opened and buffer[found - 1 : found] in begins
+                        place = found + 1
+                if not chunk:
+                    return opened
+                chunk = stream.read(CHUNK_BYTES)

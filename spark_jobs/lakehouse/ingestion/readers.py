@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
+from lakehouse.ingestion.columns import undeclared
 from lakehouse.sources import Input
 from lakehouse.tables import quote
 
@@ -61,7 +62,8 @@ def read(spark: SparkSession, source: Input, names: Sequence[str], uris: list[st
     else:
         typed = spark.read.option("mergeSchema", "true").options(**options).parquet(*uris)
         raw = typed.select(*[as_text(field) for field in typed.schema.fields], typed.metadataColumn("_metadata"))
-    return _received(raw, source, names)
+    file = raw.metadataColumn("_metadata") if PARSER_CORRUPT in raw.columns else F.col("_metadata")
+    return received(raw.select("*", file.alias("_file")), source, names)
 
 
 def json_keys(spark: SparkSession, uris: list[str]) -> list[str]:
@@ -76,11 +78,6 @@ def json_keys(spark: SparkSession, uris: list[str]) -> list[str]:
 
 def parquet_columns(spark: SparkSession, source: Input, uris: list[str]) -> list[str]:
     return spark.read.option("mergeSchema", "true").options(**dict(source.options)).parquet(*uris).columns
-
-
-def undeclared(source: Input, names: Sequence[str]) -> list[str]:
-    """Columns of a file that the source does not declare; letter case counts."""
-    return [n for n in names if n not in source.columns]
 
 
 def stamp(rows: DataFrame, source: Input, root: str, now: datetime, batch_id: int) -> DataFrame:
@@ -121,23 +118,29 @@ def union(parts: list[DataFrame]) -> DataFrame:
     return reduce(lambda some, more: some.unionByName(more, allowMissingColumns=True), parts)
 
 
-def _received(raw: DataFrame, source: Input, names: Sequence[str]) -> DataFrame:
+def received(raw: DataFrame, source: Input, names: Sequence[str]) -> DataFrame:
+    """The declared columns, ``_rescued``, ``_corrupt``, ``_file`` and ``_row_in_partition`` of files' rows.
+
+    Args:
+        raw: the columns ``names`` as text, ``_file`` (Spark's metadata of the file) and, where there are
+            any, what a parser could not read and what Auto Loader has rescued.
+    """
+
     def column(name: str) -> Column:
         return F.col(quote(name)) if name in names else F.lit(None).cast("string")
 
     others = undeclared(source, names)
-    rescued = F.lit(None).cast("string")
+    rescued = F.col(RESCUED) if RESCUED in raw.columns else F.lit(None).cast("string")
     if others:
         some = reduce(Column.__or__, [column(n).isNotNull() for n in others])
-        rescued = F.when(some, F.to_json(F.struct(*[column(n).alias(n) for n in others])))
+        rescued = F.coalesce(rescued, F.when(some, F.to_json(F.struct(*[column(n).alias(n) for n in others]))))
     parsed = PARSER_CORRUPT in raw.columns
     corrupt = F.col(quote(PARSER_CORRUPT)) if parsed else F.lit(None).cast("string")
-    file = raw.metadataColumn("_metadata") if parsed else F.col("_metadata")
     return raw.select(
         *[column(n).alias(n) for n in source.columns],
         rescued.alias(RESCUED),
         corrupt.alias(CORRUPT),
-        file.alias("_file"),
+        "_file",
         F.monotonically_increasing_id().alias("_row_in_partition"),
     )
 

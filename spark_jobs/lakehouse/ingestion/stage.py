@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from functools import partial
 from urllib.parse import unquote
 
@@ -11,7 +9,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.cli import Context
 from lakehouse.errors import DataRefused, InternalError, LakehouseError, UsageError
-from lakehouse.ingestion import readers
+from lakehouse.ingestion import columns, discovery, readers
 from lakehouse.ingestion.landing import LandedFile, Landing, Unreachable, Unreadable
 from lakehouse.ingestion.ledger import LOADED, PLANNED, RETURNED, SET_ASIDE, Entry, Ledger
 from lakehouse.parallel import side_by_side
@@ -52,7 +50,10 @@ def run(context: Context) -> None:
                 "has none of the sources' folders", where=landing.location, todo=f"Expected are: {folders}."
             )
         with report.step("discover"):
-            new = {name: _new(context, landing, ledger, inputs[name], files) for name, files in found.items()}
+            new = {
+                name: discovery.new_files(context, landing, ledger, inputs[name], files)
+                for name, files in found.items()
+            }
         fresh = [(batch, new[batch.unit]) for batch in progress.plan((name, ()) for name in new if new[name])]
         ledger.record((batch, Entry(file, PLANNED)) for batch, files in fresh for file in files)
         _carry_out(context, landing, ledger, progress, inputs, fresh)
@@ -88,25 +89,6 @@ def _carry_out(
             rows, corrupt = sum(e.rows or 0 for e in outcome), sum(e.corrupt_rows or 0 for e in outcome)
             progress.finish(batch, rows={f"bronze.{batch.unit}": rows, CORRUPT_ROWS: corrupt})
         ledger.record(entries)
-
-
-def _new(
-    context: Context, landing: Landing, ledger: Ledger, source: Input, files: list[LandedFile] | None
-) -> list[LandedFile]:
-    """Of the files found for an input, those to load now."""
-    if files is None:
-        if source.name in context.only or source.source in context.only:
-            where = f"{landing.location}/{source.path}"
-            raise UsageError("no such folder", where=where, todo=f"Deliver {source.name} there or leave it out.")
-        return []
-    known = ledger.known(source.name)
-    again = {RETURNED, SET_ASIDE} if context.args.retry else {RETURNED}
-    new = [f for f in files if f not in known or known[f].state in again]
-    for file in files:
-        if file not in new and known[file].state == SET_ASIDE:
-            context.report.warn(f"{file.path} is still set aside: {known[file].reason}")
-    context.report.count(f"bronze.{source.name}", files_found=len(files), files_new=len(new))
-    return new
 
 
 def _load(context: Context, landing: Landing, source: Input, batch: Batch, files: list[LandedFile]) -> list[Entry]:
@@ -209,25 +191,19 @@ def _write(
         else:
             names = {*readers.parquet_columns(spark, source, uris)}
         groups[tuple(sorted(names))] = full
+    source = columns.inferred(context, source, groups)
     parts = []
     for header, group in groups.items():
-        others = readers.undeclared(source, header)
+        others = columns.undeclared(source, header)
         if others and source.schema_mode == "fail":
             reason = f"{UNDECLARED} {', '.join(map(repr, others))}: declare them in source.yaml, then ingest.py --retry"
             ends |= {f: Entry(f, SET_ASIDE, reason) for f in group}
             continue
-        wide = _widened(source, others) if source.schema_mode == "evolve" else source
+        wide = columns.widened(source, header)
         rows = readers.read(spark, wide, header, [landing.uri(f.path) for f in group])
         parts.append(readers.stamp(rows, wide, landing.address, context.now, batch.batch_id))
     if parts:
         context.warehouse.append(readers.union(parts), f"bronze.{source.name}", batch.transaction("bronze"))
-
-
-def _widened(source: Input, others: list[str]) -> Input:
-    """The input with new columns declared. A name that a table cannot take stays with the rescued ones."""
-    taken = {c.lower() for c in source.columns}
-    fit = [n for n in others if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", n) and n.lower() not in taken]
-    return dataclasses.replace(source, columns=(*source.columns, *fit))
 
 
 def _culprit(message: str, files: list[LandedFile]) -> LandedFile | None:

@@ -30,7 +30,8 @@ def run(context: Context) -> None:
     if args.patch and (args.action == "discard" or len(context.only) != 1):
         raise UsageError("--patch", todo="Name one entity with --only, and replay or dry-run it.")
     progress = Progress(context.warehouse, "validate", context.run_id, context.now)
-    _undo(context, progress)
+    if args.action != "dry-run":
+        _undo(context, progress)
     try:
         for contract in chosen.values():
             if context.warehouse.exists(f"quarantine.{contract.name}"):

@@ -97,12 +97,17 @@ def check(context: Context, source: Input, contract: Contract, good: DataFrame) 
 
 
 def known_keys(context: Context, parent: Contract) -> DataFrame:
-    """The keys of a parent entity, merged or staged (one column, distinct)."""
+    """The keys of a parent entity, merged or staged (one column, distinct), as they are now.
+
+    Of one version of each table: a batch is read twice, and must see the same parents both times.
+    """
     (key,) = parent.keys
     typed = f"`{key}` STRING"
-    merged = context.warehouse.read_or_empty(f"silver.{parent.name}", typed).select(key)
-    staged = context.warehouse.read_or_empty(f"staged.{parent.name}", typed).select(key)
-    return merged.union(staged).distinct()
+    merged = context.warehouse.read_or_empty(f"silver.{parent.name}", typed, pinned=True).select(key)
+    staged = context.warehouse.read_or_empty(
+        f"staged.{parent.name}", f"{typed}, {mapping.DELETED} BOOLEAN", pinned=True
+    )
+    return merged.union(staged.where(~F.col(mapping.DELETED)).select(key)).distinct()
 
 
 def staged_rows(checked: DataFrame, contract: Contract, batch: Batch) -> DataFrame:
@@ -138,7 +143,7 @@ def expressions_of(source: Input) -> Iterator[None]:
             raise
         raise ConfigurationError(
             f"fails on a row: {on_a_row[0][:200]}",
-            where=f"sources/{source.source}/*.sql",
+            where=f"sources/{source.source}/*.sql, or an SQL rule of its entities' contracts",
             todo="Use the try_ variant of that function, so that a bad value becomes a reason.",
         ) from error
 

@@ -162,12 +162,12 @@ def refusals(contract: Contract, rows: int, rejected: int, broken: dict[str, int
     found = []
     limit = contract.max_rejected_share
     if limit is not None and rows >= contract.min_rows_to_refuse and rejected > limit * rows:
-        found.append(f"{rejected:,} of {rows:,} {contract.name} rows are rejected, more than {limit:.0%}")
+        found.append(f"{rejected:,} of {rows:,} {contract.name} rows are rejected, more than {limit * 100:g}%")
     for check in checks(contract):
         count = broken.get(f"fail:{check.name}", 0)
         if check.severity == FAIL and count > check.fail_above * rows:
             found.append(
-                f"{count:,} of {rows:,} {contract.name} rows break {check.name}, more than {check.fail_above:.2%}"
+                f"{count:,} of {rows:,} {contract.name} rows break {check.name}, more than {check.fail_above * 100:g}%"
             )
     return list(dict.fromkeys(found))
 

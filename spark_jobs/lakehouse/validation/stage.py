@@ -35,17 +35,22 @@ def run(context: Context) -> None:
         for batch in batches:
             refusals.extend(_validate(context, progress, history, by_name[batch.unit], batch))
 
+    releases = _named(context.args.release, "--release", progress)
+    discards = _named(context.args.discard, "--discard", progress)
     interrupted = [b for b in progress.outstanding() if b.unit in by_name]
     for batch in interrupted:
-        _undo(context, progress, batch)
+        _undo(context, batch)
     again: dict[str | None, list[Work]] = {
         detail: [(b.unit, b.inputs) for b in interrupted if b.detail == detail] for detail in (None, RELEASED)
     }
-    _discard(context, progress)
-    # A release that was interrupted may be asked for again: it is still one batch.
-    released = dict.fromkeys(again[RELEASED] + _named(context.args.release, "--release", progress))
-    batches = progress.plan(released, detail=RELEASED)
-    batches += progress.plan(again[None] + _fresh(progress, inputs))
+    _discard(context, progress, discards)
+    # A batch that is undone may have been planned again, or its release asked for again: it is still one batch.
+    batches = progress.plan(dict.fromkeys(again[RELEASED] + releases), detail=RELEASED)
+    batches += progress.plan(dict.fromkeys(again[None] + _fresh(progress, inputs)))
+    # Given up only now, so that no moment is without a plan that covers their inputs.
+    for batch in interrupted:
+        progress.finish(batch, VOID)
+    progress.commit()
     try:
         # Parents first: a row may refer to a row that another input delivers in the same run.
         for level in _levels(context, inputs):
@@ -65,16 +70,14 @@ def run(context: Context) -> None:
         )
 
 
-def _undo(context: Context, progress: Progress, batch: Batch) -> None:
-    """Give up a batch that an earlier run left half done; its inputs go into a new one.
+def _undo(context: Context, batch: Batch) -> None:
+    """Take back what an earlier run left half done; its inputs go into a new batch.
 
     Not finished as it is: the contract may have changed since, and the batch must be of one piece.
     """
     context.report.say(f"{batch.unit}: undoing batch {batch.batch_id} of an interrupted run")
     publishing.take_back(context, batch)
     replay.reopen(context, batch)
-    progress.finish(batch, VOID)
-    progress.commit()
 
 
 def _fresh(progress: Progress, inputs: list[Input]) -> list[Work]:
@@ -110,9 +113,8 @@ def _named(batches: str | None, argument: str, progress: Progress) -> list[Work]
     return [(refused[name].unit, refused[name].inputs) for name in sorted(wanted)]
 
 
-def _discard(context: Context, progress: Progress) -> None:
+def _discard(context: Context, progress: Progress, work: list[Work]) -> None:
     """Give up refused batches for good, by a named person's decision."""
-    work = _named(context.args.discard, "--discard", progress)
     if not work:
         return
     if not context.args.by or not context.args.reason:

@@ -1,0 +1,120 @@
+"""A real Airflow (api-server, scheduler, dag-processor, triggerer) for a while, and its REST API."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+CONSOLE = Console(width=None if sys.stdout.isatty() else 120)
+
+
+class Airflow:
+    """A real Airflow of our own, for as long as the ``with`` block lasts."""
+
+    def __init__(self, state: Path, environment: dict[str, str]) -> None:
+        self._log_path = state / "standalone.log"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self._env = (
+            os.environ
+            | environment
+            | {
+                "AIRFLOW__API__PORT": str(port),
+                "AIRFLOW__API__BASE_URL": self.url,
+                "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            }
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+        self._token = ""
+
+    def __enter__(self) -> Airflow:
+        for command in (["db", "migrate"], ["pools", "set", "lakehouse", "1", "One stage at a time on one warehouse"]):
+            done = subprocess.run(["airflow", *command], env=self._env, capture_output=True, text=True)
+            if done.returncode:
+                sys.exit(f"airflow {' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        with self._log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                ["airflow", "standalone"], env=self._env, stdout=log, stderr=log, start_new_session=True
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is None:
+            return
+        for kill in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self._process.pid, kill)
+                self._process.wait(timeout=10)
+                # The session's leader is gone; whatever it left behind goes too.
+                os.killpg(self._process.pid, signal.SIGKILL)
+                return
+            except subprocess.TimeoutExpired:
+                continue
+            except ProcessLookupError:
+                return
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        if not self._token:
+            with urllib.request.urlopen(f"{self.url}/auth/token", timeout=10) as answer:
+                self._token = json.load(answer)["access_token"]
+        request = urllib.request.Request(
+            f"{self.url}/api/v2{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"{}")
+
+    def wait_for(self, dag_id: str, seconds: float = 180) -> None:
+        """Until the DAG can be triggered."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self._process is not None and self._process.poll() is not None:
+                break
+            try:
+                self.call("GET", f"/dags/{dag_id}")
+                return
+            except (urllib.error.URLError, ConnectionError, TimeoutError, KeyError):
+                time.sleep(1)
+        tail = self._log_path.read_text(errors="replace").splitlines()[-30:]
+        sys.exit("Airflow did not get ready. The end of its log:\n" + "\n".join(tail))
+
+    def run(self, dag_id: str, conf: dict[str, Any], seconds: float = 3600) -> tuple[str, dict[str, Any]]:
+        """Trigger a DAG and follow it to its end; returns its state and the XComs of its tasks."""
+        self.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+        run = self.call("POST", f"/dags/{dag_id}/dagRuns", {"conf": conf, "logical_date": None})["dag_run_id"]
+        CONSOLE.print(f"triggered [bold]{dag_id}[/bold], run {run}")
+        base, shown, deadline = f"/dags/{dag_id}/dagRuns/{run}", dict[str, str](), time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for task in self.call("GET", f"{base}/taskInstances")["task_instances"]:
+                state, name = task["state"] or "", task["task_id"]
+                if state not in ("", "scheduled", "queued") and shown.get(name) != state:
+                    took = f" in {task['duration']:.0f} s" if task["duration"] and state != "running" else ""
+                    CONSOLE.print(f"  {name}: {state}{took}")
+                    shown[name] = state
+            state = self.call("GET", base)["state"]
+            if state in ("success", "failed"):
+                return state, {s: self._xcom(base, s) for s in shown}
+            time.sleep(1)
+        return "timed out", {}
+
+    def _xcom(self, base: str, task: str) -> dict[str, Any]:
+        try:
+            value = self.call("GET", f"{base}/taskInstances/{task}/xcomEntries/return_value")["value"]
+        except urllib.error.HTTPError:
+            return {}
+        return json.loads(value) if isinstance(value, str) else value

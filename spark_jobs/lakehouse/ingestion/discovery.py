@@ -1,0 +1,94 @@
+"""Which of the files that lie in the landing folder are new, and which have lain there long enough."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from lakehouse.cli import Context
+from lakehouse.errors import UsageError
+from lakehouse.ingestion.landing import LandedFile, Landing
+from lakehouse.ingestion.ledger import ARCHIVED, DELETED, REPEATED, RETURNED, SET_ASIDE, SETTLED, Entry, Ledger
+from lakehouse.progress import Batch
+from lakehouse.sources import Input
+
+
+def new_files(
+    context: Context, landing: Landing, ledger: Ledger, source: Input, files: list[LandedFile] | None
+) -> list[LandedFile]:
+    """Of the files found for an input, those to load now; those that are due are archived or deleted.
+
+    Args:
+        files: None when the input's folder is not there, which is an error for an input asked for by name.
+    """
+    if files is None:
+        if source.name in context.only or source.source in context.only:
+            where = f"{landing.location}/{source.path}"
+            raise UsageError("no such folder", where=where, todo=f"Deliver {source.name} there or leave it out.")
+        return []
+    known = ledger.known(source.name)
+    again = {RETURNED, SET_ASIDE} if context.args.retry else {RETURNED}
+    new = [f for f in files if f not in known or known[f].state in again]
+    for file in files:
+        if file in known and known[file].state == SET_ASIDE and not context.args.retry:
+            context.report.warn(f"{file.path} is still set aside: {known[file].reason}")
+    count = len(new)
+    if source.identity == "content":
+        new = _without_repeated(context, ledger, source, known, landing.with_hash(new))
+    context.report.count(
+        f"bronze.{source.name}", files_found=len(files), files_new=len(new), files_repeated=count - len(new)
+    )
+    if source.loaded_files != "keep":
+        _clear_away(context, landing, ledger, source, [known[f] for f in files if f in known])
+    return new
+
+
+def _without_repeated(
+    context: Context, ledger: Ledger, source: Input, known: dict[LandedFile, Entry], new: list[LandedFile]
+) -> list[LandedFile]:
+    """The new files without those that have the content with which a file of their name was loaded last."""
+    last: dict[str, Entry] = {}
+    for entry in known.values():
+        if entry.state in SETTLED and (entry.file.path not in last or entry.at > last[entry.file.path].at):
+            last[entry.file.path] = entry
+    repeated = [f for f in new if f.sha256 and f.path in last and last[f.path].file.sha256 == f.sha256]
+    ledger.record(
+        (
+            Batch("ingest", source.name, last[file.path].batch_id),
+            Entry(file, REPEATED, f"the content of {last[file.path].file.modified.isoformat()}", 0, 0),
+        )
+        for file in repeated
+    )
+    if repeated:
+        context.report.say(f"{source.name}: {len(repeated)} files repeat what has been loaded")
+    return [f for f in new if f not in repeated]
+
+
+def _clear_away(context: Context, landing: Landing, ledger: Ledger, source: Input, entries: list[Entry]) -> None:
+    """Archive or delete the files whose rows have been in bronze for as long as the source asks.
+
+    Noted first: what a run that is killed in between leaves lying is found, and cleared away, by the next.
+    """
+    archive = source.loaded_files == "archive"
+    limit = context.now - timedelta(days=source.loaded_files_after_days)
+    due = [e for e in entries if e.state in (ARCHIVED, DELETED) or (e.state in SETTLED and e.at <= limit)]
+    noted = ARCHIVED if archive else DELETED
+    ledger.record(
+        (
+            Batch("ingest", source.name, e.batch_id),
+            Entry(e.file, noted, landing.archived(e.file) if archive else None, e.rows, e.corrupt_rows),
+        )
+        for e in due
+        if e.state != noted
+    )
+    cleared = 0
+    for entry in due:
+        try:
+            (landing.archive if archive else landing.delete)(entry.file)
+            cleared += 1
+        except OSError as error:
+            context.report.warn(f"{entry.file.path} cannot be {noted}: {' '.join(str(error).split())}")
+    if cleared:
+        context.report.count(f"bronze.{source.name}", **{f"files_{noted}": cleared})
+        context.report.say(
+            f"{source.name}: {cleared} files {noted}, {source.loaded_files_after_days} days after loading"
+        )
