@@ -123,7 +123,8 @@ def _taker(
         rows = readers.stamp(readers.received(frame, wide, names), wide, _root(context), context.now, batch.batch_id)
         context.warehouse.append(rows, table, batch.transaction("bronze"))
         loaded = _loaded(context, table, batch)
-        ledger.record((batch, entry) for entry in loaded)
+        noted = ledger.of_batch(batch, planned=False) if batch.redo else []
+        ledger.record((batch, entry) for entry in loaded if entry.file not in noted)
         rows_in, corrupt = sum(e.rows or 0 for e in loaded), sum(e.corrupt_rows or 0 for e in loaded)
         progress.finish(batch, rows={table: rows_in, CORRUPT_ROWS: corrupt})
         progress.commit()

@@ -25,12 +25,14 @@ def new_files(
             where = f"{landing.location}/{source.path}"
             raise UsageError("no such folder", where=where, todo=f"Deliver {source.name} there or leave it out.")
         return []
-    known = ledger.known(source.name)
-    again = {RETURNED, SET_ASIDE} if context.args.retry else {RETURNED}
-    new = [f for f in files if f not in known or known[f].state in again]
-    for file in files:
-        if file in known and known[file].state == SET_ASIDE and not context.args.retry:
-            context.report.warn(f"{file.path} is still set aside: {known[file].reason}")
+    states = ledger.states(source.name)
+    again = {None, RETURNED, SET_ASIDE} if context.args.retry else {None, RETURNED}
+    new = [f for f in files if states.get(f) in again]
+    aside = [f for f in files if states.get(f) == SET_ASIDE and f not in new]
+    more = aside or source.identity == "content" or source.loaded_files != "keep"
+    known = ledger.entries(source.name) if more else {}
+    for file in aside:
+        context.report.warn(f"{file.path} is still set aside: {known[file].reason}")
     count = len(new)
     if source.identity == "content":
         new = _without_repeated(context, ledger, source, known, landing.with_hash(new))
