@@ -69,7 +69,8 @@ def contracts(folder: Path) -> Path:
 
 
 def land(spark: SparkSession, folder: Path) -> None:
-    bad = F.when(F.col("id") % 50 == 0, F.lit("12,50")).otherwise((F.col("id") % 10_000 / 100).cast("decimal(18,2)"))
+    price = (F.col("id") % 10_000 / 100).cast("decimal(18,2)").cast("string")
+    amount = F.when(F.col("id") % 50 == 0, F.lit("12,50")).otherwise(price)
     day = F.date_add(F.lit("2026-03-01").cast("date"), (F.col("id") % 28).cast("int")).cast("string")
     spark.range(ROWS).select(
         F.concat(F.lit("T"), F.format_string("%010d", "id")).alias("TransactionID"),
@@ -77,7 +78,7 @@ def land(spark: SparkSession, folder: Path) -> None:
         F.concat(F.lit("C"), F.col("id") % 100_003).alias("CustomerID"),
         F.concat(F.lit("P"), F.col("id") % 5_003).alias("ProductID"),
         F.concat(day, F.lit("T10:00:00Z")).alias("Date"),
-        bad.alias("Amount"),
+        amount.alias("Amount"),
         F.element_at(F.array(F.lit("card"), F.lit("paypal")), (F.col("id") % 2 + 1).cast("int")).alias("PaymentMethod"),
         F.lit("Completed").alias("TransactionStatus"),
         F.concat(day, F.lit("T10:00:00Z")).alias("UpdatedAt"),
