@@ -167,8 +167,8 @@ def test_the_exact_argv_of_a_replay(bag: DagBag, params: dict, own: dict) -> Non
     dag = bag.dags["quarantine_replay"]
     assert dag.get_task("rows_came_back").upstream_task_ids == {"replay"}
     assert dag.get_task("merge").upstream_task_ids == {"rows_came_back"}
-    came_back = dag.get_task("rows_came_back").python_callable(params={"action": params["action"]})
-    assert came_back is (params["action"] == "replay")
+    action = (REPLAY_DEFAULTS | params)["action"]
+    assert dag.get_task("rows_came_back").python_callable(params={"action": action}) is (action == "replay")
     task = rendered(dag, "replay", params, None)
     listed = [text for name, value in (REPLAY_DEFAULTS | own).items() for text in (f"--{name}", value)]
     assert task.application_args == [*COMMON, "--report", report("replay", "quarantine_replay"), *listed]

@@ -34,6 +34,13 @@ def test_text_is_trimmed_and_empty_is_null(spark: SparkSession) -> None:
     assert read(spark, values.text, list(cases)) == list(cases.values())
 
 
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(st.text(alphabet="aZ09 \t\n\u00a0\u2003\u3000~!\x7fäß", max_size=6), min_size=100, max_size=300))
+def test_trimming_agrees_with_pythons(spark: SparkSession, texts: list[str]) -> None:
+    expected = [t.strip(" \t\n\u00a0\u2003\u3000") or None for t in texts]
+    assert read(spark, values.text, texts) == expected
+
+
 MONEY = {
     "5": "5.00",
     "5.0": "5.00",

@@ -29,7 +29,9 @@ SCIENTIFIC = r"^([+-]?)(\d{1,18})(?:[.](\d{0,18}))?[eE]([+-]?\d{1,2})$"
 def text(raw: SparkColumn) -> SparkColumn:
     """Text without surrounding white space; empty is null."""
     trimmed = F.btrim(raw, F.lit(WHITE_SPACE))
-    return F.when(trimmed != "", trimmed)
+    # btrim looks at every character; most values visibly begin and end with one that is no white space.
+    bare = raw.between("!", "~") & F.right(raw, F.lit(1)).between("!", "~")
+    return F.when(bare, raw).when(trimmed != "", trimmed)
 
 
 def read(column: Column, value: SparkColumn) -> SparkColumn:
