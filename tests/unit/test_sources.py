@@ -9,6 +9,7 @@ import pytest
 from lakehouse.errors import ConfigurationError, UsageError
 from lakehouse.odcs import load_contracts
 from lakehouse.sources import load_sources, select_inputs
+from lakehouse.validation import mapping
 from support import ROOT
 
 CONTRACTS = load_contracts(ROOT / "contracts")
@@ -59,3 +60,19 @@ def test_an_invalid_source_names_the_file_and_the_place(tmp_path: Path, old: str
         load_sources(tmp_path, CONTRACTS)
     assert str(file) in str(error.value)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("sql", "single"),
+    [
+        ("SELECT _row, a AS b FROM x", True),
+        ("SELECT _row, a -- over and over\nFROM x", True),
+        ("SELECT _row, covers, selected FROM x", True),
+        ("SELECT _row, row_number() OVER (PARTITION BY a ORDER BY b) AS n FROM x", False),
+        ("SELECT _row, (SELECT max(a) FROM x) AS m FROM x", False),
+        ("SELECT _row, a FROM x WHERE a > 0", False),
+        ("SELECT x._row, y.a FROM x JOIN y", False),
+    ],
+)
+def test_what_a_select_makes_of_a_row_may_depend_on_others(sql: str, single: bool) -> None:
+    assert mapping.sees_single_rows(sql) is single

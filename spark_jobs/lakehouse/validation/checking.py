@@ -59,10 +59,11 @@ def typed(mapped: DataFrame, contract: Contract) -> DataFrame:
     )
 
 
-def measured(checked: DataFrame, contract: Contract, into: Observation) -> DataFrame:
+def measured(checked: DataFrame, contract: Contract, into: Observation, *, places: bool = False) -> DataFrame:
     """The checked rows, with ``into`` counting them while they are written.
 
-    It gets ``rows``, ``rejected``, ``missing:<column>`` and, for rules of severity fail, ``fail:<name>``.
+    It gets ``rows``, ``rejected``, ``missing:<column>`` and, for rules of severity fail, ``fail:<name>``;
+    if asked for, ``places``: the ``place`` of each rejected row.
     """
     fails: dict[str, list[SparkColumn]] = {}
     for c in rules.checks(contract):
@@ -74,7 +75,13 @@ def measured(checked: DataFrame, contract: Contract, into: Observation) -> DataF
         F.count_if(REJECTED).alias("rejected"),
         *[F.count_if(F.col(f"_text_{c.name}").isNull()).alias(f"missing:{c.name}") for c in contract.columns],
         *[F.count_if(_any(violated)).alias(f"fail:{name}") for name, violated in fails.items()],
+        *([F.collect_set(F.when(F.col(REJECTED), place(F.col(f"{ROW}.source")))).alias("places")] if places else []),
     )
+
+
+def place(source: SparkColumn) -> SparkColumn:
+    """A number for a raw row's position, the same for two rows in no more than one of many billions of pairs."""
+    return F.xxhash64(source)
 
 
 def accepted(checked: DataFrame, contract: Contract) -> DataFrame:

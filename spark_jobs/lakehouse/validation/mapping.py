@@ -19,6 +19,8 @@ MAY_DROP = re.compile(
     re.IGNORECASE,
 )
 """Words of SQL with which a SELECT may have fewer, or other, rows than it reads."""
+LOOKS_AROUND = re.compile(r"\bover\b|\bselect\b.*\bselect\b", re.IGNORECASE | re.DOTALL)
+"""SQL in which a row's values may depend on other rows: windows and subqueries."""
 
 
 def raw_rows(bronze: DataFrame) -> DataFrame:
@@ -67,4 +69,13 @@ def map_rows(raw: DataFrame, source: Input, contract: Contract) -> DataFrame:
 
 def keeps_every_row(sql: str) -> bool:
     """Whether a SELECT certainly gives one row for each that it reads; False where that cannot be told."""
-    return MAY_DROP.search(re.sub(r"--[^\n]*", "", sql)) is None
+    return MAY_DROP.search(_without_comments(sql)) is None
+
+
+def sees_single_rows(sql: str) -> bool:
+    """Whether what a SELECT makes of a row certainly follows from that row alone."""
+    return keeps_every_row(sql) and LOOKS_AROUND.search(_without_comments(sql)) is None
+
+
+def _without_comments(sql: str) -> str:
+    return re.sub(r"--[^\n]*", "", sql)

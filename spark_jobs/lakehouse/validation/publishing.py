@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -63,9 +63,14 @@ def publish(context: Context, source: Input, batch: Batch, arrived: Arrived) -> 
     with expressions_of(source):
         good = mapping.raw_rows(bronze.where(~is_corrupt(bronze)))
         for contract in entities:
-            checked = check(context, source, contract, good)
+            known = known_rows(context, contract)
+            checked = check(source, contract, good, known)
+
+            def again(few: DataFrame, contract: Contract = contract, known: dict[str, DataFrame] = known) -> DataFrame:
+                return check(source, contract, mapping.raw_rows(few.where(~is_corrupt(few))), known)
+
             try:
-                published.append(_publish(context, source, contract, batch, checked, bronze, arrived))
+                published.append(_publish(context, source, contract, batch, checked, again, bronze, arrived))
             except Refused:
                 take_back(context, batch)
                 raise
@@ -80,12 +85,17 @@ def bronze_rows(context: Context, source: Input, batches: tuple[int, ...]) -> Da
     return context.warehouse.read(f"bronze.{source.name}", declared).where(F.col("_batch_id").isin(list(batches)))
 
 
-def check(context: Context, source: Input, contract: Contract, good: DataFrame) -> DataFrame:
-    """An input's rows, mapped to an entity and checked against its contract."""
-    mapped = mapping.map_rows(good, source, contract)
+def known_rows(context: Context, contract: Contract) -> dict[str, DataFrame]:
+    """What the rules of a contract compare with: its parents' keys, and silver if a column is unique."""
     known = {p: known_keys(context, context.contracts[p]) for p in contract.parents}
     if any(c.unique for c in contract.columns):
         known[contract.name] = context.warehouse.read_or_empty(f"silver.{contract.name}", contract.ddl())
+    return known
+
+
+def check(source: Input, contract: Contract, good: DataFrame, known: dict[str, DataFrame]) -> DataFrame:
+    """An input's rows, mapped to an entity and checked against its contract."""
+    mapped = mapping.map_rows(good, source, contract)
     try:
         return checking.check(mapped, contract, known)
     except (AnalysisException, ParseException) as error:
@@ -150,13 +160,14 @@ def expressions_of(source: Input) -> Iterator[None]:
 
 def _publish(
     context: Context, source: Input, contract: Contract, batch: Batch,
-    checked: DataFrame, bronze: DataFrame, arrived: Arrived,
+    checked: DataFrame, again: Callable[[DataFrame], DataFrame], bronze: DataFrame, arrived: Arrived,
 ) -> Published:  # fmt: skip
     report, name = context.report, contract.name
     staged, kept, corrupt = f"staged.{name}", f"quarantine.{name}", arrived.corrupt
     with report.step(f"publish {name}"):
         figures = Observation(f"{source.name} {name} {batch.batch_id}")
-        rows = staged_rows(checking.measured(checked, contract, figures), contract, batch)
+        single = mapping.sees_single_rows(dict(source.sql)[name]) and arrived.rows <= MOST_ROWS_WITH_PLACES
+        rows = staged_rows(checking.measured(checked, contract, figures, places=single), contract, batch)
         names = _names(contract, rejecting=False)
         wrote, warned = _append(context, rows, staged, batch, names, F.col(checking.WARNINGS))
         seen = figures.get
@@ -168,7 +179,8 @@ def _publish(
         held, broken = 0, dict.fromkeys(_names(contract, rejecting=True), 0)
         if rejected:
             places, facts = quarantine.positions(bronze), (contract, source.name, batch, context.now)
-            bad = quarantine.rejected_rows(checking.rejected(checked, contract), places, *facts)
+            judged = again(_at(bronze, seen["places"])) if single else checked
+            bad = quarantine.rejected_rows(checking.rejected(judged, contract), places, *facts)
             if corrupt:
                 unparsed = mapping.raw_rows(bronze.where(is_corrupt(bronze)))
                 bad = bad.unionByName(quarantine.corrupt_rows(unparsed, places, *facts))
@@ -191,6 +203,16 @@ def _publish(
     report.say(f"{source.name}: {name} {total:,} rows in, {wrote:,} accepted, {held:,} quarantined")
     missing = {f"missing:{c}": seen[f"missing:{c}"] for c in contract.column_names}
     return Published(contract, total, wrote, held, {f"rule:{r}": n for r, n in (warned | broken).items()} | missing)
+
+
+MOST_ROWS_WITH_PLACES = 10_000_000
+"""The largest batch of which the places of all rejected rows, at worst half of it, go through the driver."""
+
+
+def _at(bronze: DataFrame, places: list[int]) -> DataFrame:
+    """The raw rows at some places: those that need a second look, to be told their reasons."""
+    wanted = bronze.sparkSession.createDataFrame([(p,) for p in places], "place BIGINT")
+    return bronze.join(F.broadcast(wanted), checking.place(F.col("_source")) == F.col("place"), "left_semi")
 
 
 RELEASED = "released"

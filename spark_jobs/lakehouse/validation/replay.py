@@ -202,7 +202,7 @@ def _checked_again(
     if corrections is not None:
         bronze = _laid_over(bronze, corrections)
     good = mapping.raw_rows(bronze.where(~is_corrupt(bronze)))
-    checked = publishing.check(context, source, contract, good)
+    checked = publishing.check(source, contract, good, publishing.known_rows(context, contract))
     checked = checked.withColumn(RAW_ID, quarantine.row_id(source.name, F.col(f"{mapping.ROW}.source")))
     return checked.join(rows.select(F.col("id").alias(RAW_ID)).distinct(), RAW_ID, "left_semi")
 
