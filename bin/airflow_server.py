@@ -20,7 +20,10 @@ CONSOLE = Console(width=None if sys.stdout.isatty() else 120)
 
 
 class Airflow:
-    """A real Airflow of our own, for as long as the ``with`` block lasts."""
+    """A real Airflow of our own, for as long as the ``with`` block lasts.
+
+    ``environment`` is all that its processes get, ``state`` an existing folder for its log.
+    """
 
     def __init__(self, state: Path, environment: dict[str, str]) -> None:
         self._log_path = state / "standalone.log"
@@ -28,15 +31,11 @@ class Airflow:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        self._env = (
-            os.environ
-            | environment
-            | {
-                "AIRFLOW__API__PORT": str(port),
-                "AIRFLOW__API__BASE_URL": self.url,
-                "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
-            }
-        )
+        self._env = environment | {
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+        }
         self._process: subprocess.Popen[bytes] | None = None
         self._token = ""
 

@@ -136,7 +136,7 @@ def main() -> int:
     as_of = args.as_of or ((START + timedelta(days=DAYS)).isoformat() if args.source == "shop" else "")
     home = Path(os.environ["AIRFLOW_HOME"])
     home.mkdir(parents=True, exist_ok=True)
-    environment = {
+    environment = os.environ | {
         "LAKEHOUSE_WAREHOUSE": str(warehouse),
         "LAKEHOUSE_LANDING": str(landing),
         "LAKEHOUSE_REPORTS": str(state / "reports"),
