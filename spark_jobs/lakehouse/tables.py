@@ -59,7 +59,7 @@ class Warehouse:
         self._complete: set[tuple[str, str]] = set()
         self._creating = threading.Lock()
         # Marks this run's commits in a table's history; the run's id alone would not: a retry has the same.
-        self._marks = (f"{report.stage} {report.run_id} {uuid.uuid4().hex[:8]}-{n}" for n in itertools.count(1))
+        self._mark, self._marks = f"{report.stage} {report.run_id} {uuid.uuid4().hex[:8]}", itertools.count(1)
 
     def sql_name(self, table: str) -> str:
         if not TABLE.fullmatch(table):
@@ -275,7 +275,7 @@ class Warehouse:
 
     def _save(self, writer: DataFrameWriter, table: str) -> int | None:
         """Commit a write; returns how many rows it wrote, None if Delta knew its transaction already."""
-        mark = next(self._marks)
+        mark = f"{self._mark}-{next(self._marks)}"
         writer = writer.option("userMetadata", mark)
         if self.location.startswith("catalog:"):
             writer.saveAsTable(self.sql_name(table))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+
+import pyarrow as pa
 
 from lakehouse.cli import Context
 from lakehouse.errors import UsageError
@@ -48,9 +50,13 @@ def _without_repeated(
     context: Context, ledger: Ledger, source: Input, known: dict[LandedFile, Entry], new: list[LandedFile]
 ) -> list[LandedFile]:
     """The new files without those that have the content with which a file of their name was loaded last."""
+
+    def age(entry: Entry) -> tuple[datetime, int]:
+        return entry.at, entry.batch_id
+
     last: dict[str, Entry] = {}
     for entry in known.values():
-        if entry.state in SETTLED and (entry.file.path not in last or entry.at > last[entry.file.path].at):
+        if entry.state in SETTLED and (entry.file.path not in last or age(entry) > age(last[entry.file.path])):
             last[entry.file.path] = entry
     repeated = [f for f in new if f.sha256 and f.path in last and last[f.path].file.sha256 == f.sha256]
     ledger.record(
@@ -87,7 +93,7 @@ def _clear_away(context: Context, landing: Landing, ledger: Ledger, source: Inpu
         try:
             (landing.archive if archive else landing.delete)(entry.file)
             cleared += 1
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:
             context.report.warn(f"{entry.file.path} cannot be {noted}: {' '.join(str(error).split())}")
     if cleared:
         context.report.count(f"bronze.{source.name}", **{f"files_{noted}": cleared})

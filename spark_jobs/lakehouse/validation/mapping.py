@@ -14,8 +14,8 @@ from lakehouse.sources import Input
 
 ROW, SEQUENCE, DELETED = "_row", "_sequence", "_deleted"
 MAY_DROP = re.compile(
-    r"\b(where|having|qualify|join|group|distinct|limit|offset|union|intersect|except|minus|lateral|explode|posexplode|"
-    r"inline|stack|tablesample|values)\b",
+    r"\b(where|having|qualify|join|group|distinct|limit|offset|union|intersect|except|minus|lateral|\w*explode\w*|pivot|unpivot|"
+    r"inline\w*|stack|tablesample|values)\b",
     re.IGNORECASE,
 )
 """Words of SQL with which a SELECT may have fewer, or other, rows than it reads."""

@@ -128,7 +128,8 @@ def _discard(context: Context, progress: Progress, work: list[Work]) -> None:
 
 def _validate(context: Context, progress: Progress, history: History, source: Input, batch: Batch) -> list[str]:
     """Carry out one batch; returns why it was refused, if it was."""
-    loaded = [f.rows for f in progress.finished("ingest") if f.batch_id in batch.inputs]
+    # By id: a batch that two runs have finished, one after the other, has two ends that say the same.
+    loaded = list({f.batch_id: f.rows for f in progress.finished("ingest") if f.batch_id in batch.inputs}.values())
     arrived = publishing.Arrived(
         sum(rows[f"bronze.{source.name}"] for rows in loaded), sum(rows[CORRUPT_ROWS] for rows in loaded)
     )
