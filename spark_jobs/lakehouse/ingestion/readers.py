@@ -39,16 +39,6 @@ JSON_OPTIONS = {
 }
 
 
-def bronze_ddl(source: Input) -> str:
-    """The columns of an input's bronze table."""
-    received = ", ".join(f"`{c}` STRING" for c in source.columns)
-    return (
-        f"{received}, {RESCUED} STRING, {CORRUPT} STRING, "
-        f"{SOURCE} STRUCT<file: STRING, modified: TIMESTAMP, size: BIGINT, block: BIGINT, row: BIGINT>, "
-        "_ingested_at TIMESTAMP, _batch_id BIGINT"
-    )
-
-
 def read(spark: SparkSession, source: Input, names: Sequence[str], uris: list[str]) -> DataFrame:
     """Files of one input that have the columns ``names``, each value as text.
 

@@ -206,7 +206,7 @@ def _publish(
 
 
 MOST_ROWS_WITH_PLACES = 10_000_000
-"""The largest batch of which the places of all rejected rows, at worst half of it, go through the driver."""
+"""The largest batch of which the places of the rejected rows, at worst of all rows, go through the driver."""
 
 
 def _at(bronze: DataFrame, places: list[int]) -> DataFrame:
