@@ -4,10 +4,10 @@ SOURCE ?= shop
 ROWS ?= 20000
 IN := . bin/env &&
 
-.PHONY: help setup demo ui test check unit format lock docs clean
+.PHONY: help setup demo ui test test-long check unit format lock docs clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
 
 setup: ## install what is needed below var/ (a no-op when it is there)
 	@bin/setup
@@ -21,7 +21,10 @@ ui: setup ## Airflow in the browser on 127.0.0.1:8080, with the demo's warehouse
 	  echo "Airflow is starting; open $$AIRFLOW__API__BASE_URL (Ctrl-C ends it)" && exec airflow standalone
 
 test: setup check ## everything: checks, then all tests
-	@$(IN) pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(IN) pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+
+test-long: setup ## what make test leaves out: more kills, more ways to feed the same data
+	@$(IN) pytest -m long
 
 check: setup ## formatting, lint, types, generated files
 	@$(IN) ruff format --check . && ruff check . && mypy && python bin/generate-docs --check

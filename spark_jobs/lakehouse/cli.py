@@ -238,8 +238,7 @@ def _record_run(built: list[Context], report: RunReport) -> None:
             __version__,
             json.dumps(report.as_dict(), default=str),
         )
-        frame = context.warehouse.spark.createDataFrame([row], RUNS_DDL).coalesce(1)
-        context.warehouse.append_always(frame, "ops.runs")
+        context.warehouse.append_always(context.warehouse.frame([row], RUNS_DDL), "ops.runs")
     except Exception as error:
         report.warnings.append(f"the run could not be recorded in ops.runs: {_first_line(error)}")
 

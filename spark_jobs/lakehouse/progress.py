@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.errors import TryAgain
@@ -127,7 +126,7 @@ class Progress:
         records = [self._record(b, PLANNED, list(b.inputs), {}, detail) for b in batches]
         # Two runs that plan at the same time start from the same id: Delta lets one of them through.
         once = Transaction(f"lakehouse/progress/{self._stage}", batches[0].batch_id)
-        if self._warehouse.append(self._frame(records), TABLE, once) is None:
+        if self._warehouse.append(self._warehouse.frame(records, DDL), TABLE, once) is None:
             raise TryAgain(
                 f"another run of {self._stage} is at work", where=self._warehouse.location, todo="Run it again later."
             )
@@ -149,10 +148,7 @@ class Progress:
         """
         if self._ended:
             ended, self._ended = self._ended, []
-            self._warehouse.append_always(self._frame(ended), TABLE)
+            self._warehouse.append_always(self._warehouse.frame(ended, DDL), TABLE)
 
     def _record(self, b: Batch, state: str, inputs: list[int], rows: dict[str, int], detail: str | None) -> tuple:
         return (b.stage, b.unit, b.batch_id, state, inputs, rows, detail, self._run_id, self._now)
-
-    def _frame(self, records: list[tuple]) -> DataFrame:
-        return self._warehouse.spark.createDataFrame(records, DDL).coalesce(1)

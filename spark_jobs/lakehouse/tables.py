@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import cast
 
+import pyarrow as pa
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, DataFrameWriter, Row, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from lakehouse.errors import ConfigurationError
@@ -133,9 +135,16 @@ class Warehouse:
     def read_or_empty(self, table: str, ddl: str, *, pinned: bool = False) -> DataFrame:
         """The table with at least the given columns, or no rows of them while it does not exist."""
         if not self.exists(table):
-            return self.spark.createDataFrame([], ddl)
+            return self.frame([], ddl)
         fields = cast(StructType, StructType.fromDDL(ddl)).fields
         return self.read(table, {f.name: f.dataType.simpleString() for f in fields}, pinned=pinned)
+
+    def frame(self, records: Sequence[tuple], ddl: str) -> DataFrame:
+        """A few records as a frame of one partition: by way of Arrow, because Spark starts a Python worker for tuples."""
+        schema = cast(StructType, StructType.fromDDL(ddl))
+        named = [dict(zip(schema.names, record, strict=True)) for record in records]
+        table = pa.Table.from_pylist(named, schema=to_arrow_schema(schema, timezone="UTC"))
+        return self.spark.createDataFrame(table, schema=schema).coalesce(1)
 
     def append(self, rows: DataFrame, table: str, once: Transaction) -> int | None:
         """Append rows; creates the table for the first ones.
@@ -153,10 +162,11 @@ class Warehouse:
         self._save(rows.write.format("delta").mode("append"), table)
 
     def replace(self, rows: DataFrame, table: str, where: str) -> int:
-        """Replace the rows that satisfy ``where`` in one commit; returns how many rows were written."""
-        written = self._save(rows.write.format("delta").mode("overwrite").option("replaceWhere", where), table)
-        assert written is not None
-        return written
+        """Replace the rows that satisfy ``where`` in one commit; returns how many rows were written.
+
+        Nothing in place of nothing is no commit.
+        """
+        return self._save(rows.write.format("delta").mode("overwrite").option("replaceWhere", where), table) or 0
 
     def merge(
         self,
@@ -274,7 +284,7 @@ class Warehouse:
         return self.read(table).where(F.col("_batch_id") == batch_id).count() if self.exists(table) else 0
 
     def _save(self, writer: DataFrameWriter, table: str) -> int | None:
-        """Commit a write; returns how many rows it wrote, None if Delta knew its transaction already."""
+        """Commit a write; returns how many rows it wrote, None if there was nothing to commit, or Delta knew the transaction."""
         mark = f"{self._mark}-{next(self._marks)}"
         writer = writer.option("userMetadata", mark)
         if self.location.startswith("catalog:"):
@@ -286,7 +296,8 @@ class Warehouse:
         if version is None:
             return None
         self._note_version(table, version)
-        return int(version["operationMetrics"]["numOutputRows"])
+        metrics = version["operationMetrics"]
+        return int(metrics["numOutputRows"]) - int(metrics.get("numCopiedRows") or 0)
 
     def _note_write(self, table: str) -> None:
         self._note_version(table, self._newest(table))

@@ -78,6 +78,28 @@ def test_from_a_foreign_csv_to_silver(spark: SparkSession, tmp_path: Path) -> No
     assert not pipeline.run("ingest", only=["market"]).wrote
 
 
+@pytest.mark.parametrize(
+    ("sql", "kept"),
+    [
+        (SQL.replace("_row,", "x._row AS _row,").replace("FROM market_orders", "FROM market_orders x, (VALUES (1)) y WHERE Kunde <> 'b'"), 2),
+        # Nothing in its words says that it leaves rows out.
+        ("SELECT min_by(_row, `Order ID`) AS _row, min(`Order ID`) AS transaction_id, 'c' AS customer_id, 'p' AS product_id, '1' AS amount, '2026-03-01' AS date, 'card' AS payment_method, 'Completed' AS transaction_status FROM market_orders", 1),
+    ],
+)  # fmt: skip
+def test_rows_that_a_select_leaves_out_are_told_and_not_taken_for_lost(
+    spark: SparkSession, tmp_path: Path, sql: str, kept: int
+) -> None:
+    pipeline = market(spark, tmp_path, "rescue")
+    (tmp_path / "sources/market/transactions.sql").write_text(sql)
+    deliver(pipeline, "a.csv", f"{HEADER}\n1;a;p;1;2026-03-01\n2;b;p;1;2026-03-01\n3;c;p;x;2026-03-01\n")
+    reports = pipeline.batch("market")
+    figures = reports["validate"].tables
+    assert figures["bronze.market_orders"]["rows_left_out"] == 3 - kept
+    assert figures["staged.transactions"]["rows_in"] == kept
+    assert figures["staged.transactions"]["rows_quarantined"] == kept - 1
+    assert pipeline.table("staged.transactions").count() == 1
+
+
 def test_evolve_adds_the_columns_of_later_files(spark: SparkSession, tmp_path: Path) -> None:
     pipeline = market(spark, tmp_path, "evolve")
     deliver(pipeline, "a.csv", f"{HEADER}\n1;a;b;1;2026-03-01\n")

@@ -19,6 +19,10 @@ from pyspark.sql import functions as F
 from support import ROOT
 
 
+class Killed(BaseException):
+    """Stands for a run that is killed here."""
+
+
 @pytest.fixture(scope="module")
 def validated(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project folder with one file of products, of which two are bad, validated; tests work on copies of it."""
@@ -128,9 +132,6 @@ def test_a_replay_that_is_interrupted_ends_as_if_it_had_not_been(
     ids = {json.loads(r["raw"])["ProductID"]: r["id"] for r in pipeline.table("quarantine.products").collect()}
     file.write_text(f"id,column,value\n{ids['P2']},Price,1\n{ids['P3']},StockAvailability,7\n")
 
-    class Killed(BaseException):
-        pass
-
     update, append_always = Warehouse.update, Warehouse.append_always
 
     def stop_after(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -157,7 +158,12 @@ def test_a_replay_that_is_interrupted_ends_as_if_it_had_not_been(
     assert pipeline.table("silver.products").count() == 3
 
 
-def test_a_refused_batch_leaves_nothing_behind_and_can_be_given_up(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_refused_batch_leaves_nothing_behind_and_can_be_given_up(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*args: Any) -> Any:
+        raise Killed
+
     pipeline = Pipeline(spark, tmp_path)
     file = pipeline.landing / "shop/products/a.csv"
     file.parent.mkdir(parents=True)
@@ -169,7 +175,15 @@ def test_a_refused_batch_leaves_nothing_behind_and_can_be_given_up(spark: SparkS
     assert not pipeline.path("quarantine.products").exists()
     with pytest.raises(UsageError, match="--discard without --by and --reason"):
         pipeline.run("validate", discard="1")
+    with pytest.raises(UsageError, match="both --release and --discard"):
+        pipeline.run("validate", release="1", discard="1", by="ada", reason="a test upload")
+    # Discarding what a killed run was about to release: the last word counts.
+    with monkeypatch.context() as m:
+        m.setattr(publishing, "publish", killed)
+        with pytest.raises(Killed):
+            pipeline.run("validate", release="1")
     pipeline.run("validate", discard="1", by="ada", reason="a test upload")
+    assert pipeline.table("staged.products").count() == 0
     (end,) = pipeline.table("ops.progress").where("state = 'discarded'").select("detail").collect()
     assert end["detail"] == "discarded by ada: a test upload"
     assert not pipeline.run("validate").wrote

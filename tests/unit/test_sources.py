@@ -72,6 +72,12 @@ def test_an_invalid_source_names_the_file_and_the_place(tmp_path: Path, old: str
         ("SELECT _row, (SELECT max(a) FROM x) AS m FROM x", False),
         ("SELECT _row, a FROM x WHERE a > 0", False),
         ("SELECT x._row, y.a FROM x JOIN y", False),
+        ("SELECT x._row, y.a FROM x, x AS y", False),
+        ("SELECT _row, trim(BOTH 'x' FROM a) AS b, c FROM x", True),
+        ("SELECT _row, 'only where -- it is' AS a FROM x", True),
+        ("SELECT _row, 'a -- b' AS a FROM x WHERE a > 0", False),
+        ("SELECT _row, 'it\\'s over' AS a, `group` FROM x /* where over */", True),
+        ('SELECT _row, "it is /* over" AS a FROM x LIMIT 3 -- */', False),
     ],
 )
 def test_what_a_select_makes_of_a_row_may_depend_on_others(sql: str, single: bool) -> None:

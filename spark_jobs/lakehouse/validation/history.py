@@ -100,7 +100,7 @@ class History:
         """Write what was noted, in one commit."""
         if self._new:
             new, self._new = self._new, []
-            self._warehouse.append_always(self._warehouse.spark.createDataFrame(new, DDL).coalesce(1), TABLE)
+            self._warehouse.append_always(self._warehouse.frame(new, DDL), TABLE)
 
     def stale(self, contracts: Iterable[Contract], only: list[str]) -> list[str]:
         """Which entities have got no row, good or bad, for longer than their contract's freshness allows.

@@ -19,8 +19,8 @@ MAY_DROP = re.compile(
     re.IGNORECASE,
 )
 """Words of SQL with which a SELECT may have fewer, or other, rows than it reads."""
-LOOKS_AROUND = re.compile(r"\bover\b|\bselect\b.*\bselect\b", re.IGNORECASE | re.DOTALL)
-"""SQL in which a row's values may depend on other rows: windows and subqueries."""
+LOOKS_AROUND = re.compile(r"\bover\b|\bselect\b.*\bselect\b|\(\s*select\b|\bfrom\b[^()]*,", re.IGNORECASE | re.DOTALL)
+"""SQL in which a row's values may depend on other rows: windows, subqueries and joins."""
 
 
 def raw_rows(bronze: DataFrame) -> DataFrame:
@@ -68,14 +68,22 @@ def map_rows(raw: DataFrame, source: Input, contract: Contract) -> DataFrame:
 
 
 def keeps_every_row(sql: str) -> bool:
-    """Whether a SELECT certainly gives one row for each that it reads; False where that cannot be told."""
-    return MAY_DROP.search(_without_comments(sql)) is None
+    """Whether no word of a SELECT says that it may have fewer, or other, rows than it reads."""
+    return MAY_DROP.search(bare(sql)) is None
 
 
 def sees_single_rows(sql: str) -> bool:
-    """Whether what a SELECT makes of a row certainly follows from that row alone."""
-    return keeps_every_row(sql) and LOOKS_AROUND.search(_without_comments(sql)) is None
+    """Whether no word of a SELECT says that what it makes of a row may depend on other rows."""
+    return keeps_every_row(sql) and not looks_around(sql)
 
 
-def _without_comments(sql: str) -> str:
-    return re.sub(r"--[^\n]*", "", sql)
+def looks_around(sql: str) -> bool:
+    """Whether SQL has windows or subqueries."""
+    return LOOKS_AROUND.search(bare(sql)) is not None
+
+
+def bare(sql: str) -> str:
+    """SQL without its comments, and with its literals and quoted names emptied."""
+    quoted = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`"
+    comments = r"--[^\n]*|/\*.*?\*/"
+    return re.sub(f"{quoted}|{comments}", lambda found: "''" if found[0][0] in "'\"`" else " ", sql, flags=re.DOTALL)

@@ -6,6 +6,7 @@ from functools import partial
 
 from lakehouse.cli import Context
 from lakehouse.errors import DataRefused, UsageError
+from lakehouse.ingestion.readers import is_corrupt
 from lakehouse.parallel import side_by_side
 from lakehouse.progress import CORRUPT_ROWS, DISCARDED, REFUSED, VOID, Batch, Progress
 from lakehouse.sources import Input, select_inputs
@@ -37,11 +38,17 @@ def run(context: Context) -> None:
 
     releases = _named(context.args.release, "--release", progress)
     discards = _named(context.args.discard, "--discard", progress)
+    if both := set(releases) & set(discards):
+        raise UsageError(
+            f"both --release and --discard name batches of {', '.join(sorted(unit for unit, _ in both))}",
+            todo="Name each batch once.",
+        )
     interrupted = [b for b in progress.outstanding() if b.unit in by_name]
     for batch in interrupted:
         _undo(context, batch)
     again: dict[str | None, list[Work]] = {
-        detail: [(b.unit, b.inputs) for b in interrupted if b.detail == detail] for detail in (None, RELEASED)
+        detail: [(b.unit, b.inputs) for b in interrupted if b.detail == detail and (b.unit, b.inputs) not in discards]
+        for detail in (None, RELEASED)
     }
     _discard(context, progress, discards)
     # A batch that is undone may have been planned again, or its release asked for again: it is still one batch.
@@ -86,9 +93,9 @@ def _fresh(progress: Progress, inputs: list[Input]) -> list[Work]:
     work: list[Work] = []
     for source in inputs:
         consumed = progress.consumed(source.name)
-        ids = [f.batch_id for f in loaded if f.unit == source.name and f.batch_id not in consumed]
+        ids = {f.batch_id for f in loaded if f.unit == source.name} - consumed
         if ids:
-            work.append((source.name, tuple(ids)))
+            work.append((source.name, tuple(sorted(ids))))
     return work
 
 
@@ -128,13 +135,8 @@ def _discard(context: Context, progress: Progress, work: list[Work]) -> None:
 
 def _validate(context: Context, progress: Progress, history: History, source: Input, batch: Batch) -> list[str]:
     """Carry out one batch; returns why it was refused, if it was."""
-    # By id: a batch that two runs have finished, one after the other, has two ends that say the same.
-    loaded = list({f.batch_id: f.rows for f in progress.finished("ingest") if f.batch_id in batch.inputs}.values())
-    arrived = publishing.Arrived(
-        sum(rows[f"bronze.{source.name}"] for rows in loaded), sum(rows[CORRUPT_ROWS] for rows in loaded)
-    )
     try:
-        published = publishing.publish(context, source, batch, arrived)
+        published = publishing.publish(context, source, batch, _arrived(context, progress, source, batch))
     except publishing.Refused as refusal:
         progress.finish(batch, REFUSED, detail=str(refusal))
         return [str(refusal)]
@@ -143,3 +145,16 @@ def _validate(context: Context, progress: Progress, history: History, source: In
             context.report.warn(message)
     progress.finish(batch, rows={f"staged.{p.contract.name}": p.accepted for p in published})
     return []
+
+
+def _arrived(context: Context, progress: Progress, source: Input, batch: Batch) -> publishing.Arrived:
+    """What ingest has recorded of a batch's rows."""
+    # By id: a batch that two runs have finished, one after the other, has two ends that say the same.
+    loaded = list({f.batch_id: f.rows for f in progress.finished("ingest") if f.batch_id in batch.inputs}.values())
+    if all(CORRUPT_ROWS in rows for rows in loaded):
+        corrupt = sum(rows[CORRUPT_ROWS] for rows in loaded)
+    else:
+        # Loaded by a release that did not record it.
+        bronze = publishing.bronze_rows(context, source, batch.inputs)
+        corrupt = bronze.where(is_corrupt(bronze)).count()
+    return publishing.Arrived(sum(rows[f"bronze.{source.name}"] for rows in loaded), corrupt)
