@@ -87,6 +87,10 @@ class Pipeline:
             "dry_run": False,
             "vacuum": False,
             "retain_hours": 168,
+            "start": None,
+            "end": None,
+            "every": None,
+            "recompute": "auto",
         }
         return Context(
             warehouse=Warehouse(self.spark, str(self.warehouse_path), report),

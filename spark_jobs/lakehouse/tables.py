@@ -101,6 +101,9 @@ class Warehouse:
             self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {self.sql_name(table).rpartition('.')[0]}")
         partitions = f" PARTITIONED BY ({', '.join(map(quote, partition_by))})" if partition_by else ""
         properties = {"delta.checkpointPolicy": "classic"}
+        if table.startswith("silver."):
+            # Tells featurize what to compute anew.
+            properties["delta.enableChangeDataFeed"] = "true"
         if any(SPECIAL.search(name) for name in cast(StructType, StructType.fromDDL(ddl)).names):
             # Parquet has no such names; Delta can map them.
             properties["delta.columnMapping.mode"] = "name"
@@ -118,26 +121,63 @@ class Warehouse:
             self.spark.sql(f"ALTER TABLE {self.sql_name(table)} ADD COLUMNS ({columns})")
             self._note_write(table)
 
-    def read(self, table: str, columns: Mapping[str, str] = MappingProxyType({}), *, pinned: bool = False) -> DataFrame:
-        """A table; those of ``columns`` (types by name) that it does not have yet are there as nulls.
-
-        Args:
-            pinned: each use of the frame sees the version that is the newest now.
-        """
+    def read(
+        self, table: str, columns: Mapping[str, str] = MappingProxyType({}), *, version: int | None = None
+    ) -> DataFrame:
+        """A table, or a version of it; those of ``columns`` (types by name) that it does not have are there as nulls."""
         name = self.sql_name(table)
-        if pinned:
-            frame = self.spark.sql(f"SELECT * FROM {name} VERSION AS OF {self._newest(table)['version']}")  # noqa: S608
-        else:
+        if version is None:
             frame = self.spark.table(name)
+        else:
+            frame = self.spark.sql(f"SELECT * FROM {name} VERSION AS OF {int(version)}")  # noqa: S608
         missing = [c for c in columns if c not in frame.columns]
         return frame.select("*", *[F.lit(None).cast(columns[c]).alias(c) for c in missing]) if missing else frame
 
-    def read_or_empty(self, table: str, ddl: str, *, pinned: bool = False) -> DataFrame:
-        """The table with at least the given columns, or no rows of them while it does not exist."""
+    def read_or_empty(self, table: str, ddl: str, *, pinned: bool = False, version: int | None = None) -> DataFrame:
+        """The table with at least the given columns, or no rows of them while it does not exist.
+
+        Args:
+            pinned: each use of the frame sees the version that is the newest now.
+            version: each use of it sees this version.
+        """
         if not self.exists(table):
             return self.frame([], ddl)
         fields = cast(StructType, StructType.fromDDL(ddl)).fields
-        return self.read(table, {f.name: f.dataType.simpleString() for f in fields}, pinned=pinned)
+        if pinned:
+            version = self.newest_version(table)
+        return self.read(table, {f.name: f.dataType.simpleString() for f in fields}, version=version)
+
+    def changes(self, table: str, after: int, until: int) -> DataFrame | None:
+        """The rows that versions after one and up to another have inserted, deleted and updated.
+
+        Returns:
+            Delta's change data: the columns and ``_change_type``. None if Delta has not kept it.
+        """
+        if after >= until:
+            empty = self.read(table, version=until).limit(0)
+            return empty.withColumn("_change_type", F.lit(""))
+        reader = self.spark.read.option("readChangeFeed", "true")
+        reader = reader.option("startingVersion", after + 1).option("endingVersion", until)
+        try:
+            if self.location.startswith("catalog:"):
+                return reader.table(self.sql_name(table))
+            layer, name = table.split(".")
+            return reader.format("delta").load(f"{self.location}/{layer}/{name}")
+        except Exception as error:
+            if not re.search(
+                "DELTA_(MISSING_CHANGE_DATA|CHANGE_DATA_FEED|CHANGE_TABLE_FEED|VERSION_NOT_FOUND|CANNOT_TIME)",
+                str(error),
+            ):
+                raise
+            return None
+
+    def size(self, table: str) -> int:
+        """Bytes of a table's newest version; 0 while it does not exist."""
+        if not self.exists(table):
+            return 0
+        detail = self.spark.sql(f"DESCRIBE DETAIL {self.sql_name(table)}").select("sizeInBytes").first()
+        assert detail is not None
+        return int(detail["sizeInBytes"])
 
     def frame(self, records: Sequence[tuple], ddl: str) -> DataFrame:
         """A few records as a frame of one partition: by way of Arrow, because Spark starts a Python worker for tuples."""
@@ -259,10 +299,19 @@ class Warehouse:
             self.spark.sql(f"DELETE FROM {self.sql_name(table)} WHERE _batch_id = {int(batch_id)}")  # noqa: S608
             self._note_write(table)
 
+    def delete(self, table: str, condition: str) -> None:
+        """Delete the rows that satisfy a condition; no version is written when there are none."""
+        counted = self.spark.sql(f"DELETE FROM {self.sql_name(table)} WHERE {condition}").first()  # noqa: S608
+        if counted is None or counted["num_affected_rows"]:
+            self._note_write(table)
+
     def note_read(self, table: str) -> None:
         """Record in the report which version of a table this run reads."""
         if self.exists(table):
-            self._report.note(table, version_read=self._newest(table)["version"])
+            self._report.note(table, version_read=self.newest_version(table))
+
+    def newest_version(self, table: str) -> int:
+        return int(self._newest(table)["version"])
 
     def _newest(self, table: str) -> Row:
         """The number and the metrics of the table's newest version."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lakehouse.merging import versions
+from lakehouse import versions
 from lakehouse.odcs import load_contracts
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F

@@ -2,52 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse.features import catalogue
+from lakehouse.features.catalogue import INTERACTIONS, TRANSACTIONS, Feature
 from lakehouse.features.silver import Activity
 
-
-def population(activity: Activity) -> DataFrame:
-    """customer_id, registration_date of everyone registered, or seen in an event, before the instant.
-
-    A customer known from events alone (an orphan) has no registration_date.
-    """
-    registered = activity.customers.where(
-        F.col("registration_date").isNull() | (F.col("registration_date") < F.lit(activity.as_of))
-    ).select("customer_id")
-    seen = activity.transactions.select("customer_id").union(activity.interactions.select("customer_id"))
-    everyone = registered.union(seen.where(F.col("customer_id").isNotNull())).distinct()
-    return everyone.join(activity.customers, "customer_id", "left")
+SCORES = ("r_score", "f_score", "m_score", "segment")
 
 
-def customer_features(activity: Activity, preferences: DataFrame) -> DataFrame:
-    """The columns of the catalogue, with customer_id and as_of.
+def lifelong(activity: Activity) -> DataFrame:
+    """customer_id and the aggregates without a window, of everyone who is seen in an event."""
+    return _aggregates(activity, catalogue.lifelong(TRANSACTIONS), catalogue.lifelong(INTERACTIONS))
+
+
+def windowed(activity: Activity) -> DataFrame:
+    """customer_id and the aggregates with a window, of everyone who is seen in the longest one."""
+    recent = activity.since(catalogue.longest_window())
+    return _aggregates(recent, catalogue.windowed(TRANSACTIONS), catalogue.windowed(INTERACTIONS))
+
+
+def carried_over(features: DataFrame) -> DataFrame:
+    """``lifelong`` as it stands in a snapshot of gold.customer_features."""
+    names = [f.name for source in (TRANSACTIONS, INTERACTIONS) for f in catalogue.lifelong(source)]
+    seen = (F.col("_transactions") > 0) | (F.col("total_interactions") > 0)
+    return features.where(seen).select("customer_id", *names)
+
+
+def customer_features(activity: Activity, lifelong: DataFrame, preferences: DataFrame) -> DataFrame:
+    """The columns of the catalogue, helpers included, with customer_id and as_of.
+
+    The population is everyone registered, or seen in an event, before the instant. A customer known
+    from events alone (an orphan) has no registration_date.
 
     Args:
+        lifelong: what the function of this name gives.
         preferences: gold.category_preferences as of the same instant.
     """
-    as_of = activity.as_of
-    buyer = Window.partitionBy("customer_id")
-    transactions = activity.transactions.where(F.col("customer_id").isNotNull()).withColumn(
-        "first_day", F.min(F.when(F.col("completed"), F.col("day"))).over(buyer)
-    )
-    interactions = activity.interactions.where(F.col("customer_id").isNotNull())
+    as_of = F.lit(activity.as_of).cast("timestamp")
     favourite = preferences.where(F.col("rank") == 1).select(
         "customer_id", F.col("category").alias("favourite_category")
     )
+    registered = F.col("registration_date").isNull() | (F.col("registration_date") < as_of)
     joined = (
-        population(activity)
-        .join(_aggregate(transactions, "transactions", activity), "customer_id", "left")
-        .join(_aggregate(interactions, "interactions", activity), "customer_id", "left")
+        activity.customers.join(lifelong.withColumn("_seen", F.lit(True)), "customer_id", "full")
+        .where(F.coalesce("_seen", F.lit(False)) | registered)
+        .drop("_seen")
+        .join(windowed(activity), "customer_id", "left")
         .join(favourite, "customer_id", "left")
     )
-    counted = joined.select(*[_zero_when_absent(joined, c) for c in joined.columns])
-    scores = {"r_score", "f_score", "m_score", "segment"}
-    features = counted
-    for f in catalogue.by_source("customer"):
-        if f.name not in scores:
+    features = joined.select(*[_zero_when_absent(name) for name in joined.columns])
+    for f in catalogue.FEATURES:
+        if f.source == catalogue.CUSTOMER and f.name not in SCORES:
             features = features.withColumn(f.name, f.expression(as_of).cast(f.type))
     scored = features
     for name, value, worse_is_more in (
@@ -59,23 +68,36 @@ def customer_features(activity: Activity, preferences: DataFrame) -> DataFrame:
         keyed = scored.withColumn("_value", F.when(F.col("_purchases") > 0, value))
         scored = keyed.join(ranked, "_value", "left").drop("_value")
     scored = scored.withColumn("segment", catalogue.segment())
+    columns = [*catalogue.published(), *catalogue.helpers()]
     return scored.select(
-        "customer_id",
-        F.lit(as_of).cast("timestamp").alias("as_of"),
-        *[F.col(f.name).cast(f.type).alias(f.name) for f in catalogue.published()],
+        "customer_id", as_of.alias("as_of"), *[F.col(f.name).cast(f.type).alias(f.name) for f in columns]
     )
 
 
-def _aggregate(events: DataFrame, source: str, activity: Activity) -> DataFrame:
-    features = catalogue.by_source(source)
-    return events.groupBy("customer_id").agg(
-        *[f.expression(activity.as_of).cast(f.type).alias(f.name) for f in features]
+def _aggregates(
+    activity: Activity, of_transactions: Sequence[Feature], of_interactions: Sequence[Feature]
+) -> DataFrame:
+    buyer = Window.partitionBy("customer_id")
+    transactions = activity.transactions.where(F.col("customer_id").isNotNull()).withColumn(
+        "first_day", F.min(F.when(F.col("completed"), F.col("day"))).over(buyer)
     )
+    interactions = activity.interactions.where(F.col("customer_id").isNotNull())
+    joined = _aggregate(transactions, of_transactions, "date", activity).join(
+        _aggregate(interactions, of_interactions, "timestamp", activity), "customer_id", "full"
+    )
+    return joined.select(*[_zero_when_absent(name) for name in joined.columns])
 
 
-def _zero_when_absent(joined: DataFrame, name: str) -> Column:
+def _aggregate(events: DataFrame, features: Sequence[Feature], time: str, activity: Activity) -> DataFrame:
+    def counts(f: Feature) -> Column:
+        return F.lit(True) if f.window_days is None else F.col(time) >= activity.days_before(f.window_days)
+
+    return events.groupBy("customer_id").agg(*[f.expression(counts(f)).cast(f.type).alias(f.name) for f in features])
+
+
+def _zero_when_absent(name: str) -> Column:
     """Counts and sums of a customer without events are 0; everything else is null."""
-    types = {f.name: f.type for f in catalogue.FEATURES}
+    types = {f.name: f.type for f in catalogue.FEATURES if f.source != catalogue.CUSTOMER}
     if types.get(name) in ("int", "bigint", catalogue.MONEY):
         return F.coalesce(F.col(name), F.lit(0).cast(types[name])).alias(name)
     return F.col(name)

@@ -40,18 +40,21 @@ def category_preferences(activity: Activity) -> DataFrame:
 
 
 def product_affinity(activity: Activity) -> DataFrame:
-    """(customer_id, product_id) with an interaction or a purchase: how often one led to the other."""
+    """(customer_id, product_id) with an interaction or a purchase: how often one led to the other.
+
+    Beside the contract's columns there is ``_spend``, the sum of the pair's purchase amounts.
+    """
     seen = activity.interactions.select("customer_id", "product_id", F.unix_micros("timestamp").alias("seen"))
-    bought = activity.purchases.select("customer_id", "product_id", F.unix_micros("date").alias("bought"))
-    nothing = F.lit(None).cast("bigint")
-    events = seen.withColumn("bought", nothing).unionByName(bought.withColumn("seen", nothing))
+    bought = activity.purchases.select("customer_id", "product_id", F.unix_micros("date").alias("bought"), "amount")
     pairs = (
-        events.where(F.col("customer_id").isNotNull() & F.col("product_id").isNotNull())
+        seen.unionByName(bought, allowMissingColumns=True)
+        .where(F.col("customer_id").isNotNull() & F.col("product_id").isNotNull())
         .groupBy("customer_id", "product_id")
         .agg(
             F.collect_list("seen").alias("seen"),
             F.collect_list("bought").alias("bought"),
             F.max(F.greatest("seen", "bought")).alias("last"),
+            F.coalesce(F.sum("amount"), F.lit(0)).cast(MONEY).alias("_spend"),
         )
     )
     horizon = CONVERSION_DAYS * 86_400 * MICROS
@@ -63,6 +66,7 @@ def product_affinity(activity: Activity) -> DataFrame:
         F.size(led_to_purchase).cast("bigint").alias("converted"),
         F.size("bought").cast("bigint").alias("purchases"),
         F.timestamp_micros("last").alias("last_event"),
+        "_spend",
     )
     return counted.select(
         "customer_id",
@@ -73,6 +77,7 @@ def product_affinity(activity: Activity) -> DataFrame:
         _percentage().alias("affinity"),
         "purchases",
         "last_event",
+        "_spend",
     )
 
 
@@ -80,27 +85,41 @@ def product_features(activity: Activity, affinity: DataFrame) -> DataFrame:
     """product_id, known or seen in an event: how many looked, how many bought, for how much.
 
     Args:
-        affinity: gold.product_affinity as of the same instant.
+        affinity: gold.product_affinity as of the same instant, with ``_spend``: what customers did.
+            Only what nobody is known to have done is counted from the events.
     """
-    viewed = activity.interactions.groupBy("product_id").agg(
-        F.count_distinct("customer_id").alias("viewers"), F.count("*").alias("interactions")
+    one, nobody = F.lit(1).cast("bigint"), F.col("customer_id").isNull()
+    of_customers = affinity.select(
+        "product_id",
+        (F.col("interactions") > 0).cast("bigint").alias("viewers"),
+        "interactions",
+        "converted",
+        (F.col("purchases") > 0).cast("bigint").alias("buyers"),
+        "purchases",
+        F.col("_spend").alias("revenue"),
     )
-    sold = activity.purchases.groupBy("product_id").agg(
-        F.count_distinct("customer_id").alias("buyers"),
-        F.count("*").alias("purchases"),
-        F.sum("amount").cast(MONEY).alias("revenue"),
+    looks_of_guests = activity.interactions.where(nobody).select("product_id", one.alias("interactions"))
+    # Cancelled ones too: they are no purchases, but the product has been seen.
+    sales_of_guests = activity.transactions.select(
+        "product_id",
+        F.when(nobody & F.col("completed"), one).alias("purchases"),
+        F.when(nobody & F.col("completed"), F.col("amount")).cast(MONEY).alias("revenue"),
     )
-    converted = affinity.groupBy("product_id").agg(F.sum("converted").alias("converted"))
-    touched = activity.transactions.select("product_id").union(activity.interactions.select("product_id"))
-    everything = activity.products.select("product_id").union(touched.where(F.col("product_id").isNotNull())).distinct()
-    joined = (
-        everything.join(viewed, "product_id", "left")
-        .join(converted, "product_id", "left")
-        .join(sold, "product_id", "left")
-        .join(activity.products, "product_id", "left")
-        .na.fill(0, ["viewers", "interactions", "converted", "buyers", "purchases"])
+    everything = (
+        of_customers.unionByName(looks_of_guests, allowMissingColumns=True)
+        .unionByName(sales_of_guests, allowMissingColumns=True)
+        .unionByName(activity.products.select("product_id"), allowMissingColumns=True)
     )
-    return joined.select(
+    counts = ("viewers", "interactions", "converted", "buyers", "purchases")
+    counted = (
+        everything.where(F.col("product_id").isNotNull())
+        .groupBy("product_id")
+        .agg(
+            *[F.coalesce(F.sum(c), F.lit(0)).cast("bigint").alias(c) for c in counts],
+            F.coalesce(F.sum("revenue"), F.lit(0)).cast(MONEY).alias("revenue"),
+        )
+    )
+    return counted.join(activity.products, "product_id", "left").select(
         "product_id",
         _as_of(activity),
         "viewers",
@@ -109,7 +128,7 @@ def product_features(activity: Activity, affinity: DataFrame) -> DataFrame:
         _percentage().alias("affinity"),
         "buyers",
         "purchases",
-        F.coalesce("revenue", F.lit(0).cast(MONEY)).alias("revenue"),
+        "revenue",
         "category",
         "price",
     )

@@ -5,10 +5,10 @@ Every function takes frames and an instant ``as_of`` and keeps only what happene
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 
@@ -33,6 +33,26 @@ class Activity:
     def purchases(self) -> DataFrame:
         return self.transactions.where("completed")
 
+    def days_before(self, days: int) -> Column:
+        """The instant that lies so many days before ``as_of``."""
+        return F.lit(self.as_of) - F.expr(f"INTERVAL {int(days)} DAYS")
+
+    def of(self, customers: DataFrame) -> Activity:
+        """The events of some customers (customer_id, distinct) alone."""
+        return replace(
+            self,
+            transactions=self.transactions.join(customers, "customer_id", "left_semi"),
+            interactions=self.interactions.join(customers, "customer_id", "left_semi"),
+        )
+
+    def since(self, days: int) -> Activity:
+        """The events of the last so many days alone."""
+        return replace(
+            self,
+            transactions=self.transactions.where(F.col("date") >= self.days_before(days)),
+            interactions=self.interactions.where(F.col("timestamp") >= self.days_before(days)),
+        )
+
 
 def valid_at(history: DataFrame, as_of: datetime) -> DataFrame:
     """The interval of each key that an instant falls into.
@@ -46,12 +66,18 @@ def valid_at(history: DataFrame, as_of: datetime) -> DataFrame:
 
 
 def _customers(history: DataFrame, as_of: datetime) -> DataFrame:
-    """Who was not deleted at the instant, with the earliest registration ever heard of."""
+    """Who was not deleted at the instant, with the earliest registration heard of before it."""
     alive = valid_at(history, as_of).select("customer_id")
+    # An interval stands for several versions; those of the instant and later had not been heard of.
+    heard = F.filter("_seen", lambda v, n: (v["sequence"]["at"] < F.lit(as_of)) | (F.col("_first") & (n == 0)))
     registered = (
         history.where(~F.col("_deleted"))
         .groupBy("customer_id")
-        .agg(F.min("registration_date").alias("registration_date"))
+        .agg(
+            F.min(F.array_min(F.transform(heard, lambda v: v["extremes"]["registration_date"]))).alias(
+                "registration_date"
+            )
+        )
     )
     return alive.join(registered, "customer_id")
 

@@ -1,108 +1,183 @@
-"""The featurize stage: one snapshot of every gold table as of an instant."""
+"""The featurize stage: one snapshot of every gold table as of an instant, or of several."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from datetime import datetime
-from functools import partial
+from datetime import datetime, timedelta
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from lakehouse.cli import Context, instant
-from lakehouse.contracts import Contract
 from lakehouse.errors import ConfigurationError, UsageError
-from lakehouse.features import catalogue, customers, products, silver
-from lakehouse.parallel import side_by_side
-from lakehouse.progress import DONE, VOID, Progress
+from lakehouse.features import catalogue, changes, gold
+from lakehouse.features.snapshots import EXPIRED, PUBLISHED, STALE, Snapshot, Snapshots
+from lakehouse.progress import DONE, VOID, Batch, Progress
 
-TABLES = ("category_preferences", "customer_features", "product_affinity", "product_features")
+AUTO, CHANGED, ALL = "auto", "changed", "all"
+SMALL_BYTES = 64 * 1024 * 1024
+"""Events below this size are computed anew sooner than it is found out which of them have changed."""
+MOST_SNAPSHOTS = 1_000
 
 
 def run(context: Context) -> None:
-    """Replace the snapshot of ``as_of`` in every gold table, unless it is already what silver gives."""
-    if context.as_of is None:
-        raise UsageError("--as-of is missing", todo="Name the instant up to which events count.")
-    for name in TABLES:
+    """Make the snapshots that are asked for, unless they are already what silver gives.
+
+    Raises:
+        UsageError: no instant is named, or too many are.
+    """
+    for name in gold.TABLES:
         if name not in context.contracts or context.contracts[name].layer != "gold":
             raise ConfigurationError("no such gold contract", where=name, todo="Restore contracts/.")
     progress = Progress(context.warehouse, "featurize", context.run_id, context.now, upstream="merge")
-    unit = context.as_of.isoformat()
-    wanted = _fingerprint(context, progress)
-    made = [f.detail for f in progress.finished("featurize") if f.unit == unit]
+    snapshots = Snapshots(context.warehouse, context.run_id, context.now)
+    definitions = _fingerprint(catalogue.fingerprint(), {n: context.contracts[n].fingerprint for n in gold.TABLES})
+    inputs = _fingerprint(definitions, {f.unit: f.batch_id for f in progress.finished("merge") if f.state == DONE})
     # A run that was killed may have replaced some tables of a snapshot and not the others.
-    torn = {b.unit for b in progress.outstanding()}
-    for batch in progress.outstanding():
-        progress.finish(batch, VOID)
-    units = sorted(torn | (set() if made and made[-1] == wanted else {unit}))
-    if not units:
-        context.report.say(f"the snapshot as of {unit} is up to date")
+    interrupted = progress.outstanding()
+    torn = {instant(b.unit) for b in interrupted}
+    asked = _asked(context, snapshots, definitions)
+    units = sorted(torn | {t for t in asked if _outdated(context, snapshots.current.get(t), inputs)})
+    if units:
+        batches = progress.plan((unit.isoformat(), ()) for unit in units)
+        # Given up only now, so that no moment is without a plan that covers them.
+        for batch in interrupted:
+            progress.finish(batch, VOID)
+        progress.commit()
+        versions = gold.silver_versions(context)
+        for table, version in versions.items():
+            context.report.note(table, version_read=version)
+        frames = gold.read_silver(context, versions)
+        _tell_stale(context, snapshots, versions, units, batches[0])
+        for batch in batches:
+            as_of = instant(batch.unit)
+            changed, recomputed = _changed(context, snapshots, frames, versions, as_of, definitions, torn)
+            rows = gold.publish(context, frames, as_of, changed)
+            if changed is not None:
+                changed.unpersist()
+            everyone = rows["gold.customer_features"]
+            recomputed = everyone if recomputed is None else recomputed
+            context.report.count("gold.customer_features", customers_recomputed=recomputed)
+            snapshots.published(batch, as_of, inputs, definitions, versions, everyone, recomputed)
+            torn.discard(as_of)
+            progress.finish(batch, rows=rows)
+        _expire(context, snapshots, batches[-1], again=bool(interrupted))
+        progress.commit()
+    for t in sorted(asked - set(units)):
+        context.report.say(f"the snapshot as of {t.isoformat()} is up to date")
+
+
+def _asked(context: Context, snapshots: Snapshots, definitions: str) -> set[datetime]:
+    """The instants that the arguments name."""
+    args = context.args
+    start, end = (instant(x) if x else None for x in (args.start, args.end))
+    if (context.as_of is None) == (start is None or end is None):
+        raise UsageError(
+            "--as-of is missing" if context.as_of is None else "--as-of with --start and --end",
+            todo="Name the instant up to which events count, or a range of them with --start and --end.",
+        )
+    if context.as_of is not None:
+        return {context.as_of}
+    assert start is not None
+    assert end is not None
+    if start > end:
+        raise UsageError(f"--start {args.start} is after --end {args.end}")
+    if args.every is not None:
+        days = _days(args.every)
+        if (end - start) / timedelta(days=days) > MOST_SNAPSHOTS:
+            raise UsageError(f"--every {args.every}: more than {MOST_SNAPSHOTS:,} snapshots", todo="Ask for fewer.")
+        return {start + timedelta(days=n * days) for n in range(int((end - start) / timedelta(days=days)) + 1)}
+    there = [s for s in snapshots.current.values() if start <= s.as_of <= end and s.state != EXPIRED]
+    renewed = {s.as_of for s in there if s.state == STALE or s.definitions != definitions or args.recompute == ALL}
+    context.report.say(f"{len(renewed)} of {len(there)} snapshots from {args.start} to {args.end} are to be renewed")
+    return renewed
+
+
+def _days(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--every {text}: not a number of days", todo="Write a whole number above 0.")
+    return int(text)
+
+
+def _outdated(context: Context, snapshot: Snapshot | None, inputs: str) -> bool:
+    held = snapshot is not None and snapshot.state == PUBLISHED and snapshot.inputs == inputs
+    return not held or context.args.recompute == ALL
+
+
+def _changed(
+    context: Context, snapshots: Snapshots, frames: dict[str, DataFrame], versions: dict[str, int],
+    as_of: datetime, definitions: str, torn: set[datetime],
+) -> tuple[gold.Changed | None, int | None]:  # fmt: skip
+    """Whom to compute anew, and how many they are; None for everyone."""
+    report, how = context.report, context.args.recompute
+    base = snapshots.base(as_of, definitions, torn) if how != ALL else None
+    if base is None:
+        return None, None
+    sizes = sum(context.warehouse.size(gold.silver_table(e)) for e in ("transactions", "interactions"))
+    if how == AUTO and sizes < SMALL_BYTES:
+        return None, None
+    with report.step("changes"):
+        changed = gold.changed_since(context, base, frames, versions, as_of)
+        if changed is None:
+            report.say("silver's changes since the last snapshot are not kept: everyone is computed anew")
+            return None, None
+        count = changed.customers.count()
+    if how == AUTO and count > gold.MOST_CHANGED * base.customers:
+        changed.unpersist()
+        return None, None
+    report.say(
+        f"{count:,} customers have changed events; the others are carried over from {base.as_of.isoformat()} "
+        f"({base.customers:,} customers)"
+    )
+    return changed, count
+
+
+def _tell_stale(
+    context: Context, snapshots: Snapshots, versions: dict[str, int], units: list[datetime], batch: Batch
+) -> None:
+    """Mark the snapshots that late data have made wrong, as far as they are not about to be renewed."""
+    newest = snapshots.newest
+    held = [s for s in snapshots.current.values() if s.state == PUBLISHED and s.as_of not in units]
+    if newest is None or newest.silver == versions or not held:
         return
-    for name in ("transactions_history", "interactions", "products_history", "customers_history"):
-        context.warehouse.note_read(f"silver.{name}")
-    batches = progress.plan((u, ()) for u in units)
-    progress.commit()
-    for batch in batches:
-        rows = _publish(context, instant(batch.unit))
-        progress.finish(batch, rows=rows, detail=wanted)
-    progress.commit()
-
-
-def _fingerprint(context: Context, progress: Progress) -> str:
-    """What a snapshot depends on: the batches merged into silver, the definitions, the contracts."""
-    merged = {f.unit: f.batch_id for f in progress.finished("merge") if f.state == DONE}
-    contracts = {n: context.contracts[n].fingerprint for n in TABLES}
-    text = json.dumps([merged, catalogue.fingerprint(), contracts], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _read(context: Context, as_of: datetime) -> silver.Activity:
-    def table(name: str, history: bool) -> DataFrame:
-        contract = context.contracts[name]
-        extra = ", valid_from TIMESTAMP, valid_to TIMESTAMP, _deleted BOOLEAN, _first BOOLEAN" if history else ""
-        return context.warehouse.read_or_empty(f"silver.{name}{'_history' if history else ''}", contract.ddl() + extra)
-
-    return silver.activity(
-        table("transactions", True),
-        table("interactions", False),
-        table("products", True),
-        table("customers", True),
-        as_of,
+    with context.report.step("late data"):
+        data = gold.change_data(context, newest.silver, versions)
+        since = changes.earliest(**data) if data is not None else held[0].as_of - timedelta(days=1)
+    stale = [s for s in held if since is not None and s.as_of > since]
+    if not stale:
+        return
+    assert since is not None
+    reason = f"data from {since.isoformat()} on arrived later" if data is not None else "changes of silver are not kept"
+    for snapshot in stale:
+        snapshots.end(snapshot, STALE, reason, batch)
+    context.report.warn(
+        f"{len(stale)} snapshots from {stale[0].as_of.isoformat()} to {stale[-1].as_of.isoformat()} are stale: {reason}. "
+        "Renew them with featurize.py --start ... --end ..."
     )
 
 
-def _publish(context: Context, as_of: datetime) -> dict[str, int]:
-    report = context.report
-    activity = _read(context, as_of)
-    preferences = products.category_preferences(activity).persist()
-    affinity = products.product_affinity(activity).persist()
-    frames = {
-        "category_preferences": preferences,
-        "product_affinity": affinity,
-        "product_features": products.product_features(activity, affinity),
-        "customer_features": customers.customer_features(activity, preferences),
-    }
-    rows: dict[str, int] = {}
+def _expire(context: Context, snapshots: Snapshots, batch: Batch, *, again: bool) -> None:
+    """Delete the snapshots that were made longer ago than the contracts retain them, but never the latest.
 
-    def publish(name: str) -> None:
-        with report.step(f"publish {name}"):
-            rows[f"gold.{name}"] = _replace(context, context.contracts[name], frames[name], as_of)
-        report.say(f"{name}: {rows[f'gold.{name}']:,} rows as of {as_of.isoformat()}")
+    Noted first: a snapshot of which only a part is left must not be carried over from.
 
-    try:
-        side_by_side([partial(publish, name) for name in frames])
-    finally:
-        preferences.unpersist()
-        affinity.unpersist()
-    return rows
+    Args:
+        again: a run was killed, perhaps between the note and the deletion.
+    """
+    retained = [d for n in gold.TABLES if (d := context.contracts[n].retention_days) is not None]
+    held = [s for s in snapshots.current.values() if s.state != EXPIRED]
+    limit = context.now - timedelta(days=min(retained)) if retained else None
+    due = [s for s in held[:-1] if limit is not None and s.made_at < limit]
+    for snapshot in due:
+        snapshots.end(snapshot, EXPIRED, f"made more than {min(retained)} days ago", batch)
+    snapshots.commit()
+    gone = [s.as_of for s in snapshots.current.values() if s.state == EXPIRED] if again else [s.as_of for s in due]
+    if gone:
+        instants = ", ".join(f"TIMESTAMP '{t.strftime('%Y-%m-%dT%H:%M:%S.%fZ')}'" for t in gone)
+        for name in gold.TABLES:
+            context.warehouse.delete(f"gold.{name}", f"as_of IN ({instants})")
+        context.report.say(f"{len(due)} snapshots have expired")
 
 
-def _replace(context: Context, contract: Contract, frame: DataFrame, as_of: datetime) -> int:
-    table = f"gold.{contract.name}"
-    typed = frame.select(*[F.col(c.name).cast(c.type).alias(c.name) for c in contract.columns])
-    context.warehouse.create(table, contract.ddl(), contract.partition_by)
-    moment = as_of.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    rows = context.warehouse.replace(typed, table, f"as_of = TIMESTAMP '{moment}'")
-    context.report.count(table, rows_written=rows)
-    return rows
+def _fingerprint(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

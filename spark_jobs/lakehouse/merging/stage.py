@@ -7,9 +7,9 @@ from functools import partial
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse import versions
 from lakehouse.cli import Context
 from lakehouse.contracts import SEQUENCE_DDL, Contract, select_entities
-from lakehouse.merging import versions
 from lakehouse.parallel import side_by_side
 from lakehouse.progress import DONE, Batch, Progress
 from lakehouse.tables import quote
@@ -88,15 +88,7 @@ def _merge_history(context: Context, contract: Contract, staged: DataFrame) -> d
     """Rebuild the history of each key in the batch, then its current state."""
     warehouse, keys = context.warehouse, contract.keys
     silver, table = f"silver.{contract.name}", f"silver.{contract.name}_history"
-    extremes = versions.extreme_columns(contract)
-    types = {c.name: c.type for c in contract.columns}
-    inside = ", ".join(f"{quote(n)}: {types[n]}" for n in extremes) or "none: STRING"
-    seen = f"ARRAY<STRUCT<sequence: {SEQUENCE_DDL}, extremes: STRUCT<{inside}>>>"
-    warehouse.create(
-        table,
-        f"{contract.ddl()}, valid_from TIMESTAMP, valid_to TIMESTAMP, {versions.DELETED} BOOLEAN, "
-        f"{versions.SEQUENCE} {SEQUENCE_DDL}, {versions.FIRST} BOOLEAN, {versions.SEEN} {seen}",
-    )
+    warehouse.create(table, versions.history_ddl(contract))
     affected = staged.select(*keys).distinct()
     before = warehouse.read(table).join(affected, keys, "left_semi")
     after = versions.fold(

@@ -8,12 +8,32 @@ stands for (``_seen``), because a version that arrives late may have to split it
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from lakehouse.contracts import Contract
+from lakehouse.contracts import SEQUENCE_DDL, Contract
+from lakehouse.tables import quote
 
 SEQUENCE, DELETED, SEEN, FIRST = "_sequence", "_deleted", "_seen", "_first"
+
+
+def history_ddl(contract: Contract) -> str:
+    """The columns of ``silver.<entity>_history`` as a Spark DDL string."""
+    types = {c.name: c.type for c in contract.columns}
+    inside = ", ".join(f"{quote(n)}: {types[n]}" for n in extreme_columns(contract)) or "none: STRING"
+    seen = f"ARRAY<STRUCT<sequence: {SEQUENCE_DDL}, extremes: STRUCT<{inside}>>>"
+    return (
+        f"{contract.ddl()}, valid_from TIMESTAMP, valid_to TIMESTAMP, {DELETED} BOOLEAN, "
+        f"{SEQUENCE} {SEQUENCE_DDL}, {FIRST} BOOLEAN, {SEEN} {seen}"
+    )
+
+
+def as_known_by(history: DataFrame, contract: Contract, known_by: datetime) -> DataFrame:
+    """The history as it would be had nothing been delivered at or after an instant."""
+    delivered = F.col(f"{SEQUENCE}.received") < F.lit(known_by)
+    return fold(unfold(history, contract).where(delivered), contract)
 
 
 def history_columns(contract: Contract) -> list[str]:

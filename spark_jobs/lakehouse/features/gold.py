@@ -1,0 +1,192 @@
+"""Gold as of an instant: from all events, or from an earlier snapshot and the events of those that have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse import versions
+from lakehouse.cli import Context
+from lakehouse.contracts import SEQUENCE_DDL, Contract
+from lakehouse.features import catalogue, changes, customers, products, silver
+from lakehouse.features.snapshots import Snapshot
+from lakehouse.parallel import side_by_side
+
+TABLES = ("category_preferences", "customer_features", "product_affinity", "product_features")
+ENTITIES = ("customers", "products", "transactions", "interactions")
+KEPT = {
+    "customer_features": {f.name: f.type for f in catalogue.helpers()},
+    "product_affinity": {"_spend": catalogue.MONEY},
+}
+"""What a table keeps beside its contract's columns for the next snapshot, by table."""
+MOST_CHANGED = 0.5
+"""The share of customers with changes beyond which carrying over the others is not worth it."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A snapshot to carry over from, and whom not to carry over.
+
+    customers: (customer_id) with changed events; movers: and those of which a product's category has changed.
+    """
+
+    base: Snapshot
+    customers: DataFrame
+    movers: DataFrame
+
+    def unpersist(self) -> None:
+        self.customers.unpersist()
+        self.movers.unpersist()
+
+
+def silver_table(entity: str) -> str:
+    """The table of silver that features of an entity are computed from."""
+    return "silver.interactions" if entity == "interactions" else f"silver.{entity}_history"
+
+
+def silver_versions(context: Context) -> dict[str, int]:
+    """The newest version of each table of silver that is there."""
+    tables = [silver_table(entity) for entity in ENTITIES]
+    return {t: context.warehouse.newest_version(t) for t in tables if context.warehouse.exists(t)}
+
+
+def read_silver(context: Context, at: Mapping[str, int], known_by: datetime | None = None) -> dict[str, DataFrame]:
+    """The tables of silver by entity, in the given versions; a table that is not named is empty.
+
+    Args:
+        known_by: only what was delivered before this instant is known; None: everything.
+    """
+    frames = {}
+    for entity in ENTITIES:
+        contract, table = context.contracts[entity], silver_table(entity)
+        ddl = f"{contract.ddl()}, {versions.SEQUENCE} {SEQUENCE_DDL}"
+        if entity != "interactions":
+            ddl = versions.history_ddl(contract)
+        if table in at:
+            frame = context.warehouse.read_or_empty(table, ddl, version=at[table])
+        else:
+            frame = context.warehouse.frame([], ddl)
+        if known_by is not None and entity == "interactions":
+            frame = frame.where(F.col(f"{versions.SEQUENCE}.received") < F.lit(known_by))
+        elif known_by is not None:
+            frame = versions.as_known_by(frame, contract, known_by)
+        frames[entity] = frame
+    return frames
+
+
+def activity(frames: Mapping[str, DataFrame], as_of: datetime) -> silver.Activity:
+    return silver.activity(
+        frames["transactions"], frames["interactions"], frames["products"], frames["customers"], as_of
+    )
+
+
+def change_data(context: Context, after: Mapping[str, int], until: Mapping[str, int]) -> dict[str, DataFrame] | None:
+    """Change data of silver by entity between two sets of versions; None if Delta has not kept all of it."""
+    found = {}
+    for entity in ENTITIES:
+        table = silver_table(entity)
+        if table not in until:
+            ddl = read_silver(context, {})[entity]
+            found[entity] = ddl.withColumn("_change_type", F.lit(""))
+            continue
+        changed = context.warehouse.changes(table, after.get(table, -1), until[table])
+        if changed is None:
+            return None
+        found[entity] = changed
+    return found
+
+
+def changed_since(
+    context: Context, base: Snapshot, frames: Mapping[str, DataFrame], at: Mapping[str, int], as_of: datetime
+) -> Changed | None:
+    """Whom a snapshot as of an instant must compute anew, if others can be carried over from ``base``."""
+    data = change_data(context, base.silver, at)
+    if data is None:
+        return None
+    touched = changes.customers(
+        frames["transactions"], frames["interactions"], data["transactions"], data["interactions"], base.as_of, as_of
+    )
+    then = activity(frames, as_of)
+    movers = changes.buyers_of_moved_products(
+        then.products, snapshot_of(context, "product_features", base), snapshot_of(context, "product_affinity", base)
+    )
+    touched = touched.persist()
+    return Changed(base, touched, touched.union(movers).distinct().persist())
+
+
+def snapshot_of(context: Context, name: str, snapshot: Snapshot) -> DataFrame:
+    """A gold table's rows of a snapshot."""
+    table = f"gold.{name}"
+    return context.warehouse.read(table, KEPT.get(name, {})).where(F.col("as_of") == F.lit(snapshot.as_of))
+
+
+def publish(
+    context: Context, frames: Mapping[str, DataFrame], as_of: datetime, changed: Changed | None
+) -> dict[str, int]:
+    """Replace the snapshot of an instant in every gold table, each in one commit; returns the rows written."""
+    report = context.report
+    then = activity(frames, as_of)
+    if changed is None:
+        lifelong = customers.lifelong(then)
+        affinity = products.product_affinity(then)
+        preferences = products.category_preferences(then)
+    else:
+        whom, base = changed.customers, changed.base
+        lifelong = customers.lifelong(then.of(whom)).unionByName(
+            _others(customers.carried_over(snapshot_of(context, "customer_features", base)), whom)
+        )
+        affinity = _with_the_others(
+            context, products.product_affinity(then.of(whom)), "product_affinity", base, whom, as_of
+        )
+        preferences = _with_the_others(
+            context, products.category_preferences(then.of(changed.movers)), "category_preferences", base,
+            changed.movers, as_of,
+        )  # fmt: skip
+    affinity, preferences = affinity.persist(), preferences.persist()
+    made = {
+        "category_preferences": preferences,
+        "product_affinity": affinity,
+        "product_features": products.product_features(then, affinity),
+        "customer_features": customers.customer_features(then, lifelong, preferences),
+    }
+    rows: dict[str, int] = {}
+
+    def write(name: str) -> None:
+        with report.step(f"publish {name}"):
+            rows[f"gold.{name}"] = _replace(context, context.contracts[name], made[name], as_of)
+        report.say(f"{name}: {rows[f'gold.{name}']:,} rows as of {as_of.isoformat()}")
+
+    try:
+        side_by_side([partial(write, name) for name in made])
+    finally:
+        preferences.unpersist()
+        affinity.unpersist()
+    return rows
+
+
+def _with_the_others(
+    context: Context, anew: DataFrame, name: str, base: Snapshot, whom: DataFrame, as_of: datetime
+) -> DataFrame:
+    """Rows computed anew, and those of all other customers as a snapshot has them."""
+    kept = _others(snapshot_of(context, name, base), whom).withColumn("as_of", F.lit(as_of).cast("timestamp"))
+    return anew.unionByName(kept.select(*anew.columns))
+
+
+def _others(rows: DataFrame, whom: DataFrame) -> DataFrame:
+    return rows.join(whom, "customer_id", "left_anti")
+
+
+def _replace(context: Context, contract: Contract, frame: DataFrame, as_of: datetime) -> int:
+    table, kept = f"gold.{contract.name}", KEPT.get(contract.name, {})
+    typed = frame.select(*[F.col(c.name).cast(c.type).alias(c.name) for c in contract.columns], *kept)
+    ddl = ", ".join([contract.ddl(), *(f"{name} {type_}" for name, type_ in kept.items())])
+    context.warehouse.create(table, ddl, contract.partition_by)
+    moment = as_of.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    rows = context.warehouse.replace(typed, table, f"as_of = TIMESTAMP '{moment}'")
+    context.report.count(table, rows_written=rows)
+    return rows
