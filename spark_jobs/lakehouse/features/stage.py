@@ -151,8 +151,8 @@ def _tell_stale(
     for snapshot in stale:
         snapshots.end(snapshot, STALE, reason, batch)
     context.report.warn(
-        f"{len(stale)} snapshots from {stale[0].as_of.isoformat()} to {stale[-1].as_of.isoformat()} are stale: {reason}. "
-        "Renew them with featurize.py --start ... --end ..."
+        f"stale are the snapshots as of {', '.join(s.as_of.isoformat() for s in stale)}: {reason}; "
+        "renew them with featurize.py --start ... --end ..."
     )
 
 

@@ -1,0 +1,91 @@
+"""Snapshots carried over from earlier ones: equal to those computed from all events; stale, renewed and expired ones."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+
+import oracle
+import pytest
+from lakehouse.cli import instant
+from lakehouse.report import RunReport
+from lakehouse.synthetic.shop import Scale
+from lakehouse.synthetic.stage import generate
+from pipeline import GOLD, SILVER, Pipeline, rows_of
+from pyspark.sql import SparkSession
+
+START = instant("2026-03-01")
+AS_OF = "2026-03-08"
+EARLIER = ("2026-03-03", "2026-03-05", "2026-03-06")
+
+
+@pytest.fixture(scope="module")
+def daily(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """Seven days in three deliveries, the third with a file of the first days; each followed by a snapshot."""
+    pipeline = Pipeline(spark, tmp_path_factory.mktemp("daily"))
+    landing = tmp_path_factory.mktemp("landing")
+    generate(spark, str(landing), Scale(2_500, 7, START.date()), 7, 3.0, RunReport("generate", "g", START))
+    files = sorted(f.relative_to(landing) for e in SILVER for f in (landing / "shop" / e).rglob("part-*"))
+    late = [f for f in files if "2026-03-02" in str(f) and {"transactions", "interactions"} & set(f.parts)]
+    assert late
+    for as_of, previous in zip((*EARLIER[:2], AS_OF), ("", *EARLIER[:2]), strict=True):
+        for file in files:
+            day = next(p for part in file.parts for p in part.split("=") if p.startswith("2026-"))
+            due = day < as_of and (day >= previous or file in late) and (file not in late or as_of == AS_OF)
+            if due:
+                target = pipeline.landing / file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(landing / file, target)
+        pipeline.batch("shop")
+        report = pipeline.run("featurize", as_of=as_of, recompute="changed")
+        pipeline.reports[as_of] = report
+    return pipeline
+
+
+def test_carried_over_is_what_duckdb_computes_from_all_events(daily: Pipeline) -> None:
+    figures = daily.reports[AS_OF].tables["gold.customer_features"]
+    assert 0 < figures["customers_recomputed"] < figures["rows_written"], "nothing was carried over"
+    assert oracle.differences(oracle.connect(daily.warehouse_path), AS_OF) == {}
+
+
+def test_late_data_make_the_snapshots_after_them_stale_until_they_are_renewed(daily: Pipeline) -> None:
+    # The shop itself delivers some rows late, so that the first snapshot was stale before.
+    warnings = [w for as_of in (EARLIER[1], AS_OF) for w in daily.reports[as_of].warnings if "stale" in w]
+    assert [w.split(": data from ")[0] for w in warnings] == [
+        "stale are the snapshots as of 2026-03-03T00:00:00+00:00",
+        "stale are the snapshots as of 2026-03-05T00:00:00+00:00",
+    ]
+    assert oracle.differences(oracle.connect(daily.warehouse_path), EARLIER[0]) != {}
+    daily.run("featurize", start="2026-03-01", end=AS_OF, recompute="changed")
+    for as_of in EARLIER[:2]:
+        assert oracle.differences(oracle.connect(daily.warehouse_path), as_of) == {}
+    before = daily.versions()
+    assert not daily.run("featurize", start="2026-03-01", end=AS_OF).wrote
+    assert not daily.run("featurize", as_of=AS_OF, recompute="changed").wrote
+    assert daily.versions() == before
+
+
+def test_a_grid_of_instants_is_what_single_ones_are(daily: Pipeline) -> None:
+    daily.run("featurize", start=EARLIER[1], end=EARLIER[2], every="1", recompute="changed")
+    assert oracle.differences(oracle.connect(daily.warehouse_path), EARLIER[2]) == {}
+
+
+def test_from_all_events_is_what_carried_over_is(daily: Pipeline) -> None:
+    tables = [f"gold.{g}" for g in GOLD]
+    before = rows_of(daily, tables, as_of=AS_OF)
+    report = daily.run("featurize", as_of=AS_OF, recompute="all")
+    figures = report.tables["gold.customer_features"]
+    assert figures["customers_recomputed"] == figures["rows_written"]
+    assert rows_of(daily, tables, as_of=AS_OF) == before
+
+
+def test_old_snapshots_expire_but_never_the_latest(daily: Pipeline) -> None:
+    def instants() -> list[datetime]:
+        rows = daily.table("gold.customer_features").selectExpr("unix_seconds(as_of) AS s").distinct().collect()
+        return sorted(datetime.fromtimestamp(r["s"], UTC) for r in rows)
+
+    assert len(instants()) == 4
+    later = datetime.now(UTC) + timedelta(days=401)
+    daily.run("featurize", as_of="2026-03-09", now=later)
+    assert instants() == [instant("2026-03-09")]
+    assert daily.table("gold.product_features").where("as_of < '2026-03-09'").count() == 0
