@@ -13,6 +13,7 @@ import yaml
 from lakehouse.cli import Context, instant
 from lakehouse.contracts import entities
 from lakehouse.features import stage as features
+from lakehouse.features import training
 from lakehouse.ingestion import stage as ingestion
 from lakehouse.maintenance import stage as maintenance
 from lakehouse.merging import stage as merging
@@ -31,6 +32,7 @@ STAGES = {
     "validate": validation.run,
     "merge": merging.run,
     "featurize": features.run,
+    "training_set": training.run,
     "optimize": maintenance.run,
     "replay": decisions.run,
 }

@@ -1,11 +1,14 @@
-"""Places and environments that tests share."""
+"""Places, environments and an input that tests share."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from lakehouse.sources import Input
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("LAKEHOUSE_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -13,6 +16,23 @@ SHARED = Path(os.environ.get("LAKEHOUSE_TEST_DATA", ROOT.parent / "shared" / "da
 
 BRIEF = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"
 """For a JVM that lives half a minute: optimizing compilation takes a third of its CPU and never pays."""
+
+
+def an_input(**changes: Any) -> Input:
+    """An input of CSV files with the columns a and b, but for what is named."""
+    plain = Input(
+        name="shop_products",
+        source="shop",
+        path="shop/products",
+        format="csv",
+        columns=("a", "b"),
+        pattern="*",
+        ignore=("*.tmp", "*.part", "*.crc"),
+        options=(),
+        schema_mode="rescue",
+        sql=(),
+    )
+    return replace(plain, **changes)
 
 
 def real_data(name: str) -> Path:

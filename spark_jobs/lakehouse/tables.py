@@ -208,6 +208,11 @@ class Warehouse:
         """
         return self._save(rows.write.format("delta").mode("overwrite").option("replaceWhere", where), table) or 0
 
+    def overwrite(self, rows: DataFrame, table: str) -> int:
+        """Replace a table, columns included, in one commit; returns how many rows were written."""
+        self.create(table, _nullable_ddl(rows))
+        return self._save(rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true"), table) or 0
+
     def merge(
         self,
         rows: DataFrame,

@@ -16,7 +16,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from lakehouse_airflow.operators import StageOperator
 from support import ROOT
 
-DAGS = {"medallion_batch", "quarantine_replay"}
+DAGS = {"medallion_batch", "quarantine_replay", "rebuild_features", "training_set"}
 STAGES = ["ingest", "validate", "merge", "featurize", "optimize"]
 
 
@@ -176,6 +176,37 @@ def test_the_exact_argv_of_a_replay(bag: DagBag, params: dict, own: dict) -> Non
     assert {name: getattr(args, name) for name in REPLAY_DEFAULTS} == REPLAY_DEFAULTS | own
     merge = rendered(dag, "merge", params, None)
     assert merge.application_args[-2:] == ["--only", params.get("entity", "")]
+
+
+@pytest.mark.parametrize(
+    ("dag", "stage", "params", "own"),
+    [
+        ("rebuild_features", "featurize", {}, ["--start", "2000-01-01", "--end", "2100-01-01", "--every", "", "--recompute", "auto"]),
+        (
+            "rebuild_features",
+            "featurize",
+            {"start": "2026-03-01", "end": "2026-03-08", "every": 7, "from_events": True},
+            ["--start", "2026-03-01", "--end", "2026-03-08", "--every", "7", "--recompute", "all"],
+        ),
+        (
+            "training_set",
+            "training_set",
+            {},
+            ["--name", "churn", "--cut-offs", "", "--horizon", "30", "--known-by", "cut-off", "--from-manifest", "", "--manifest", ""],
+        ),
+        (
+            "training_set",
+            "training_set",
+            {"name": "clv", "cut_offs": ["2026-01-01", "2026-02-01"], "horizon": 90, "known_by": "now", "manifest": "/out/m.json"},
+            ["--name", "clv", "--cut-offs", "2026-01-01,2026-02-01", "--horizon", "90", "--known-by", "now", "--from-manifest", "", "--manifest", "/out/m.json"],
+        ),
+    ],
+)  # fmt: skip
+def test_the_exact_argv_of_what_is_run_by_hand(bag: DagBag, dag: str, stage: str, params: dict, own: list) -> None:  # type: ignore[type-arg]
+    task = rendered(bag.dags[dag], stage, params, None)
+    assert task.application == str(ROOT / f"spark_jobs/{stage}.py")
+    assert task.application_args == [*COMMON, "--report", report(stage, dag), *own]
+    script(stage).build_parser().parse_args(task.application_args)
 
 
 def script(stage: str):  # type: ignore[no-untyped-def]

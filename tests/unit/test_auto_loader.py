@@ -8,18 +8,15 @@ import pytest
 from lakehouse.errors import ConfigurationError
 from lakehouse.ingestion.auto_loader import options
 from lakehouse.sources import Input
+from support import an_input
 
-ORDERS = Input(
+ORDERS = an_input(
     name="market_orders",
     source="market",
     path="market/orders",
-    format="csv",
     columns=("Order ID", "amount"),
     pattern="*.csv",
-    ignore=("*.tmp",),
     options=(("sep", ";"),),
-    schema_mode="rescue",
-    sql=(),
 )
 COMMON = {
     "cloudFiles.schemaLocation": "/Volumes/shop/state/market_orders/schema",

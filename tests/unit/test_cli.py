@@ -15,7 +15,7 @@ from lakehouse.errors import DataRefused, ServiceUnavailable, TryAgain, UsageErr
 from lakehouse.report import RunReport
 from support import ROOT, clean_environment
 
-STAGES = ("ingest", "validate", "merge", "featurize", "optimize", "generate", "replay", "profile_data")
+STAGES = ("ingest", "validate", "merge", "featurize", "optimize", "generate", "replay", "profile_data", "training_set")
 
 
 @pytest.mark.parametrize(

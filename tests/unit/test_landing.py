@@ -15,20 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lakehouse.errors import UsageError
 from lakehouse.ingestion.landing import LandedFile, Landing, Unreadable
-from lakehouse.sources import Input
+from support import an_input
 
-SOURCE = Input(
-    name="shop_products",
-    source="shop",
-    path="shop/products",
-    format="csv",
-    columns=("a", "b"),
-    pattern="*",
-    ignore=("*.tmp", "*.part", "*.crc"),
-    options=(),
-    schema_mode="rescue",
-    sql=(),
-)
+SOURCE = an_input()
 
 
 def put(root: Path, name: str, content: bytes = b"a,b\n1,2\n") -> Path:

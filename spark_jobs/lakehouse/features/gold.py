@@ -91,8 +91,7 @@ def change_data(context: Context, after: Mapping[str, int], until: Mapping[str, 
     for entity in ENTITIES:
         table = silver_table(entity)
         if table not in until:
-            ddl = read_silver(context, {})[entity]
-            found[entity] = ddl.withColumn("_change_type", F.lit(""))
+            found[entity] = read_silver(context, {})[entity].withColumn("_change_type", F.lit(""))
             continue
         changed = context.warehouse.changes(table, after.get(table, -1), until[table])
         if changed is None:

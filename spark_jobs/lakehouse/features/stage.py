@@ -59,10 +59,13 @@ def run(context: Context) -> None:
             recomputed = everyone if recomputed is None else recomputed
             context.report.count("gold.customer_features", customers_recomputed=recomputed)
             snapshots.published(batch, as_of, inputs, definitions, versions, everyone, recomputed)
+            snapshots.commit()
             torn.discard(as_of)
+            if batch == batches[-1]:
+                # Within the last batch: what is killed here is found, and done again, by the next run.
+                _expire(context, snapshots, batch, again=bool(interrupted))
             progress.finish(batch, rows=rows)
-        _expire(context, snapshots, batches[-1], again=bool(interrupted))
-        progress.commit()
+            progress.commit()
     for t in sorted(asked - set(units)):
         context.report.say(f"the snapshot as of {t.isoformat()} is up to date")
 
@@ -82,7 +85,7 @@ def _asked(context: Context, snapshots: Snapshots, definitions: str) -> set[date
     assert end is not None
     if start > end:
         raise UsageError(f"--start {args.start} is after --end {args.end}")
-    if args.every is not None:
+    if args.every:
         days = _days(args.every)
         if (end - start) / timedelta(days=days) > MOST_SNAPSHOTS:
             raise UsageError(f"--every {args.every}: more than {MOST_SNAPSHOTS:,} snapshots", todo="Ask for fewer.")

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from concurrent.futures import Future
 
+from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.cli import Context
-from lakehouse.errors import ConfigurationError, UsageError
+from lakehouse.errors import ConfigurationError, DataRefused, LakehouseError, TryAgain, UsageError
 from lakehouse.ingestion import columns, readers
-from lakehouse.ingestion.landing import ARCHIVE, LandedFile
-from lakehouse.ingestion.ledger import EPOCH, LOADED, Entry, Ledger
-from lakehouse.progress import CORRUPT_ROWS, Batch, Progress
+from lakehouse.ingestion.landing import ARCHIVE
+from lakehouse.ingestion.ledger import AUTO_LOADER, Ledger, files_in_bronze
+from lakehouse.progress import CORRUPT_ROWS, Progress
 from lakehouse.sources import Input, select_inputs
 from lakehouse.tables import quote
 
@@ -26,6 +27,10 @@ EVOLUTION = {"rescue": "rescue", "evolve": "addNewColumns", "fail": "failOnNewCo
 CLEANING = {"keep": "OFF", "archive": "MOVE", "delete": "DELETE"}
 FEWEST_DAYS = 8
 """Auto Loader clears away no file within the first seven days."""
+
+NEW_COLUMNS = re.compile(r"UnknownFieldException|UNKNOWN_FIELD_EXCEPTION")
+"""How Auto Loader ends a query that has met new columns. It remembers them, and goes on when it is started again."""
+MOST_STARTS = 20
 
 Stream = Callable[[SparkSession, Input, str, str], DataFrame]
 """(session, input, landing folder, folder for state) to an unbounded frame of the input's files."""
@@ -91,6 +96,7 @@ def run(context: Context, stream: Stream = cloud_files) -> None:
     Raises:
         UsageError: there is no folder for Auto Loader's state.
         ConfigurationError: as ``options``.
+        DataRefused: files of an input with schema_mode fail have columns that Auto Loader does not know.
     """
     state = context.args.state
     if not state:
@@ -99,65 +105,88 @@ def run(context: Context, stream: Stream = cloud_files) -> None:
     ledger = Ledger(context.warehouse, context.run_id, context.now)
     for source in select_inputs(context.inputs, context.only):
         own = f"{state.rstrip('/')}/{source.name}"
-        frame = stream(context.warehouse.spark, source, context.args.landing.rstrip("/"), own)
+        loader = _Loader(context, progress, ledger, source)
+        for _ in range(MOST_STARTS):
+            frame = stream(context.warehouse.spark, source, context.args.landing.rstrip("/"), own)
+            if loader.carry_out(frame, f"{own}/checkpoint"):
+                break
+        else:
+            raise TryAgain(
+                f"{source.name} has had new columns {MOST_STARTS} times", todo="Run it again: it goes on from there."
+            )
+
+
+class _Loader:
+    """Takes the micro-batches of one input, each as one batch of the progress."""
+
+    def __init__(self, context: Context, progress: Progress, ledger: Ledger, source: Input) -> None:
+        self._context, self._progress, self._ledger, self._source = context, progress, ledger, source
+        # One that was given up is in neither, and so is planned anew.
+        finished = {f.batch_id for f in progress.finished("ingest")}
+        self._ended = {b.detail for b in progress.batches() if b.unit == source.name and b.batch_id in finished}
+        self._open = {b.detail: b for b in progress.outstanding() if b.unit == source.name}
+
+    def carry_out(self, frame: DataFrame, checkpoint: str) -> bool:
+        """Run the query until nothing is left; returns whether it came to its end, or must be started again."""
+        started: Future[str] = Future()
+        failed: list[LakehouseError] = []
+
+        def take(rows: DataFrame, number: int) -> None:
+            try:
+                # The query's id lives in the checkpoint: with another one, numbers begin again.
+                self._take(rows, f"{AUTO_LOADER} {started.result()} {number}")
+            except LakehouseError as error:
+                failed.append(error)
+                raise
+
         query = (
             frame.select("*", F.col("_metadata").alias("_file"))
-            .writeStream.foreachBatch(_taker(context, progress, ledger, source))
-            .option("checkpointLocation", f"{own}/checkpoint")
+            .writeStream.foreachBatch(take)
+            .option("checkpointLocation", checkpoint)
             .trigger(availableNow=True)
             .start()
         )
-        query.awaitTermination()
+        started.set_result(query.id)
+        try:
+            query.awaitTermination()
+        except StreamingQueryException as error:
+            if failed:
+                raise failed[0] from error
+            text = " ".join(str(error).split())
+            new = NEW_COLUMNS.search(text)
+            if new is None:
+                raise
+            if self._source.schema_mode == "fail":
+                # From where the columns are named: before that, Spark tells of its query.
+                raise DataRefused(
+                    f"{self._source.name} has undeclared columns: {text[new.start() :][:300]}",
+                    todo="Declare them in source.yaml, or remove the files, and run it again.",
+                ) from error
+            self._context.report.say(f"{self._source.name}: new columns; Auto Loader goes on with them")
+            return False
+        return True
 
-
-def _taker(
-    context: Context, progress: Progress, ledger: Ledger, source: Input
-) -> Callable[[DataFrame, int], None]:  # fmt: skip
-    def take(frame: DataFrame, number: int) -> None:
-        batch = _batch(progress, source, number)
-        if batch is None:
+    def _take(self, frame: DataFrame, detail: str) -> None:
+        context, progress, source = self._context, self._progress, self._source
+        if detail in self._ended:
             return
+        if detail not in self._open:
+            (self._open[detail],) = progress.plan([(source.name, ())], detail=detail)
+        batch = self._open[detail]
         table = f"bronze.{source.name}"
         names = [c for c in frame.columns if c not in ("_file", readers.RESCUED, readers.PARSER_CORRUPT)]
         wide = columns.widened(columns.inferred(context, source, [tuple(names)]), names)
         rows = readers.stamp(readers.received(frame, wide, names), wide, _root(context), context.now, batch.batch_id)
         context.warehouse.append(rows, table, batch.transaction("bronze"))
-        loaded = _loaded(context, table, batch)
-        noted = ledger.of_batch(batch, planned=False) if batch.redo else []
-        ledger.record((batch, entry) for entry in loaded if entry.file not in noted)
+        loaded = files_in_bronze(context.warehouse, table, batch)
+        noted = self._ledger.of_batch(batch, planned=False) if batch.redo else []
+        self._ledger.record((batch, entry) for entry in loaded if entry.file not in noted)
         rows_in, corrupt = sum(e.rows or 0 for e in loaded), sum(e.corrupt_rows or 0 for e in loaded)
         progress.finish(batch, rows={table: rows_in, CORRUPT_ROWS: corrupt})
         progress.commit()
+        self._ended.add(detail)
         context.report.count(table, files_loaded=len(loaded), rows_in=rows_in, rows_corrupt=corrupt)
         context.report.say(f"{len(loaded)} files, {rows_in:,} rows to {table}")
-
-    return take
-
-
-def _loaded(context: Context, table: str, batch: Batch) -> list[Entry]:
-    """The files of which a batch has rows."""
-    rows = context.warehouse.read(table).where(F.col("_batch_id") == batch.batch_id)
-    modified = F.unix_millis("_source.modified").alias("modified")
-    counted = rows.groupBy("_source.file", "_source.size", modified).agg(
-        F.count("*").alias("rows"), F.count_if(readers.is_corrupt(rows)).alias("corrupt")
-    )
-    return [
-        Entry(
-            LandedFile(r["file"], r["size"], EPOCH + timedelta(milliseconds=r["modified"])),
-            LOADED, None, r["rows"], r["corrupt"],
-        )
-        for r in counted.collect()
-    ]  # fmt: skip
-
-
-def _batch(progress: Progress, source: Input, number: int) -> Batch | None:
-    """The batch of a micro-batch: planned now, or by a run that was killed; None if it was finished."""
-    detail = f"auto-loader {number}"
-    for batch in progress.batches():
-        if (batch.unit, batch.detail) == (source.name, detail):
-            return batch if batch in progress.outstanding() else None
-    (batch,) = progress.plan([(source.name, ())], detail=detail)
-    return batch
 
 
 def _root(context: Context) -> str:

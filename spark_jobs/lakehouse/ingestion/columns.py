@@ -29,13 +29,17 @@ def widened(source: Input, names: Sequence[str]) -> Input:
 
 
 def inferred(context: Context, source: Input, headers: Iterable[tuple[str, ...]]) -> Input:
-    """The input; one that declares no columns gets those of its bronze table, or all that its first files have."""
+    """The input; one that declares no columns gets those of its bronze table, or all that its first files have.
+
+    It still has none when no name can be used.
+    """
     if source.columns:
         return source
     table = f"bronze.{source.name}"
+    found: list[str] = []
     if context.warehouse.exists(table):
         found = [c for c in context.warehouse.read(table).columns if not c.startswith("_")]
-    else:
+    if not found:
         by_lower: dict[str, str] = {}
         for name in (n for header in headers for n in header if n and not n.startswith("_")):
             by_lower.setdefault(name.lower(), name)

@@ -61,7 +61,8 @@ def _without_repeated(
     repeated = [f for f in new if f.sha256 and f.path in last and last[f.path].file.sha256 == f.sha256]
     ledger.record(
         (
-            Batch("ingest", source.name, last[file.path].batch_id),
+            # Of the newest batch that knows this file, or the note would not be its last one.
+            Batch("ingest", source.name, max(e.batch_id for e in (last[file.path], known.get(file)) if e is not None)),
             Entry(file, REPEATED, f"the content of {last[file.path].file.modified.isoformat()}", 0, 0),
         )
         for file in repeated
@@ -86,7 +87,7 @@ def _clear_away(context: Context, landing: Landing, ledger: Ledger, source: Inpu
             Entry(e.file, noted, landing.archived(e.file) if archive else None, e.rows, e.corrupt_rows),
         )
         for e in due
-        if e.state != noted
+        if e.state not in (ARCHIVED, DELETED)
     )
     cleared = 0
     for entry in due:

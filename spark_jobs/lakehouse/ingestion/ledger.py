@@ -17,6 +17,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.ingestion.landing import LandedFile
+from lakehouse.ingestion.readers import is_corrupt
 from lakehouse.progress import Batch
 from lakehouse.tables import Warehouse
 
@@ -32,6 +33,8 @@ STATES = (PLANNED, LOADED, SET_ASIDE, RETURNED, REPEATED, ARCHIVED, DELETED)
 SETTLED = {LOADED, ARCHIVED, DELETED, REPEATED}
 """States of a file whose rows are in bronze."""
 FILE = ("path", "size", "modified")
+AUTO_LOADER = "auto-loader"
+"""How the remark of a batch begins that Auto Loader found."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -84,7 +87,7 @@ class Ledger:
         return rows.withColumn("modified", F.unix_millis("modified"))
 
     def of_batch(self, batch: Batch, *, planned: bool) -> list[LandedFile]:
-        """The files that a batch planned, or those it has ended with (loaded or set aside)."""
+        """The files that a batch planned, or those of which it has noted anything else."""
         if not self._warehouse.exists(TABLE):
             return []
         state = F.col("state") == PLANNED
@@ -107,8 +110,22 @@ class Ledger:
             for batch, e in entries
         ]
         if rows:
-            frame = self._warehouse.spark.createDataFrame(rows, DDL).coalesce(1)
-            self._warehouse.append_always(frame, TABLE)
+            self._warehouse.append_always(self._warehouse.frame(rows, DDL), TABLE)
+
+
+def files_in_bronze(warehouse: Warehouse, table: str, batch: Batch) -> list[Entry]:
+    """The files of which a batch has rows in bronze, with how many and how many of them are corrupt."""
+    if not warehouse.exists(table):
+        return []
+    rows = warehouse.read(table).where(F.col("_batch_id") == batch.batch_id)
+    modified = F.unix_millis("_source.modified").alias("modified")
+    counted = rows.groupBy("_source.file", "_source.size", modified).agg(
+        F.count("*").alias("rows"), F.count_if(is_corrupt(rows)).alias("corrupt")
+    )
+    return [
+        Entry(LandedFile(r["file"], r["size"], _instant(r["modified"])), LOADED, None, r["rows"], r["corrupt"])
+        for r in counted.collect()
+    ]
 
 
 def _instant(milliseconds: int) -> datetime:

@@ -100,7 +100,7 @@ def stamp(rows: DataFrame, source: Input, root: str, now: datetime, batch_id: in
 def is_corrupt(bronze: DataFrame) -> Column:
     """Whether a bronze row could not be parsed, or holds bytes that could not be decoded."""
     received = [c for c in bronze.columns if not c.startswith("_")]
-    undecodable = reduce(Column.__or__, [F.col(quote(c)).contains(UNDECODABLE) for c in received])
+    undecodable = reduce(Column.__or__, [F.col(quote(c)).contains(UNDECODABLE) for c in received], F.lit(False))
     return F.col(CORRUPT).isNotNull() | F.coalesce(undecodable, F.lit(False))
 
 
@@ -123,7 +123,12 @@ def received(raw: DataFrame, source: Input, names: Sequence[str]) -> DataFrame:
     rescued = F.col(RESCUED) if RESCUED in raw.columns else F.lit(None).cast("string")
     if others:
         some = reduce(Column.__or__, [column(n).isNotNull() for n in others])
-        rescued = F.coalesce(rescued, F.when(some, F.to_json(F.struct(*[column(n).alias(n) for n in others]))))
+        ours = F.when(some, F.to_json(F.struct(*[column(n).alias(n) for n in others])))
+        # Both are JSON objects with something in them: one object out of two texts.
+        both = F.concat(
+            rescued.substr(F.lit(1), F.length(rescued) - 1), F.lit(","), ours.substr(F.lit(2), F.length(ours))
+        )
+        rescued = F.coalesce(both, rescued, ours)
     parsed = PARSER_CORRUPT in raw.columns
     corrupt = F.col(quote(PARSER_CORRUPT)) if parsed else F.lit(None).cast("string")
     return raw.select(

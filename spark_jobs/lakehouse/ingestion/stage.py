@@ -5,13 +5,20 @@ from __future__ import annotations
 from functools import partial
 from urllib.parse import unquote
 
-from pyspark.sql import functions as F
-
 from lakehouse.cli import Context
 from lakehouse.errors import DataRefused, InternalError, LakehouseError, UsageError
 from lakehouse.ingestion import columns, discovery, readers
 from lakehouse.ingestion.landing import LandedFile, Landing, Unreachable, Unreadable
-from lakehouse.ingestion.ledger import LOADED, PLANNED, RETURNED, SET_ASIDE, Entry, Ledger
+from lakehouse.ingestion.ledger import (
+    AUTO_LOADER,
+    LOADED,
+    PLANNED,
+    RETURNED,
+    SET_ASIDE,
+    Entry,
+    Ledger,
+    files_in_bronze,
+)
 from lakehouse.parallel import side_by_side
 from lakehouse.progress import CORRUPT_ROWS, VOID, Batch, Progress
 from lakehouse.sources import Input, select_inputs
@@ -33,7 +40,8 @@ def run(context: Context) -> None:
     inputs = {i.name: i for i in select_inputs(context.inputs, context.only)}
     loads: list[tuple[Batch, list[LandedFile]]] = []
     for batch in progress.outstanding():
-        if batch.unit in inputs:
+        # Auto Loader's are its own to finish.
+        if batch.unit in inputs and not (batch.detail or "").startswith(AUTO_LOADER):
             files = ledger.of_batch(batch, planned=True)
             if files:
                 report.say(f"{batch.unit}: finishing batch {batch.batch_id} of an interrupted run")
@@ -113,7 +121,7 @@ def _load(context: Context, landing: Landing, source: Input, batch: Batch, files
                     culprit, SET_ASIDE, "cannot be read: damaged, cut short, or gone while it was read"
                 )
     with report.step(f"count {source.name}"):
-        counts = _rows_per_file(context, table, batch)
+        counts = {e.file.path: (e.rows, e.corrupt_rows) for e in files_in_bronze(warehouse, table, batch)}
     strange = set(counts) - {f.path for f in files}
     if strange:
         raise InternalError(
@@ -131,17 +139,6 @@ def _load(context: Context, landing: Landing, source: Input, batch: Batch, files
             ends[file] = Entry(file, LOADED, None, 0, 0)
     _tell(context, table, list(ends.values()))
     return list(ends.values())
-
-
-def _rows_per_file(context: Context, table: str, batch: Batch) -> dict[str, tuple[int, int]]:
-    """Rows and corrupt rows that a batch has of each file."""
-    if not context.warehouse.exists(table):
-        return {}
-    rows = context.warehouse.read(table).where(F.col("_batch_id") == batch.batch_id)
-    counted = rows.groupBy(F.col("_source.file").alias("file")).agg(
-        F.count("*").alias("rows"), F.count_if(readers.is_corrupt(rows)).alias("corrupt")
-    )
-    return {r["file"]: (r["rows"], r["corrupt"]) for r in counted.collect()}
 
 
 def _tell(context: Context, table: str, ends: list[Entry]) -> None:
@@ -192,6 +189,11 @@ def _write(
             names = {*readers.parquet_columns(spark, source, uris)}
         groups[tuple(sorted(names))] = full
     source = columns.inferred(context, source, groups)
+    if not source.columns:
+        ends |= {
+            f: Entry(f, SET_ASIDE, "it has no column with a usable name") for group in groups.values() for f in group
+        }
+        return
     parts = []
     for header, group in groups.items():
         others = columns.undeclared(source, header)

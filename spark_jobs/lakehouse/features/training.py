@@ -1,0 +1,180 @@
+"""Labelled sets for training: features as of cut-offs and as known by then, and what happened after them.
+
+A set is the table ``gold.training_<name>`` and its manifest, a row of ``ops.training_sets``: from the
+manifest the same set is built again, as long as Delta keeps the versions of silver that it names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from pathlib import Path
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse import __version__
+from lakehouse.cli import Context, instant
+from lakehouse.errors import ConfigurationError, InternalError, UsageError
+from lakehouse.features import catalogue, customers, gold, products
+from lakehouse.features.labels import LABELS, labelled, labels
+
+TABLE = "ops.training_sets"
+DDL = "name STRING, manifest STRING, table_version BIGINT, run_id STRING, at TIMESTAMP"
+CUT_OFF, NOW = "cut-off", "now"
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+MOST_CUT_OFFS = 60
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a set is made from.
+
+    Attributes:
+        known_by: ``cut-off``, ``now``, or an instant: what was delivered at or after it is unknown.
+        definitions: fingerprint of the catalogue.
+        silver: the version of each table of silver.
+    """
+
+    name: str
+    cut_offs: tuple[str, ...]
+    horizon_days: int
+    known_by: str
+    definitions: str
+    silver: Mapping[str, int]
+
+    def learned_before(self, cut_off: datetime) -> datetime | None:
+        if self.known_by == NOW:
+            return None
+        return cut_off if self.known_by == CUT_OFF else instant(self.known_by)
+
+
+def run(context: Context) -> None:
+    """Build a set, or build one again from its manifest.
+
+    Raises:
+        UsageError: the arguments name no set that can be made: a horizon has not passed, or nothing was known.
+        ConfigurationError: the manifest is of other definitions, or of versions that are gone.
+        InternalError: built again, the set is another one.
+    """
+    again = _read_manifest(context) if context.args.from_manifest else None
+    recipe = _recipe(context, again)
+    for table, version in recipe.silver.items():
+        context.report.note(table, version_read=version)
+    if again is None:
+        _check_time(context, recipe)
+    table = f"gold.training_{recipe.name}"
+    parts = [_of_cut_off(context, recipe, instant(t)) for t in recipe.cut_offs]
+    with context.report.step(f"publish {table}"):
+        rows = context.warehouse.overwrite(reduce(DataFrame.unionByName, parts), table)
+    manifest = asdict(recipe) | {"code_version": __version__, "labels": LABELS} | _figures(context, table)
+    context.report.count(table, rows_written=rows)
+    for cut_off, facts in manifest["by_cut_off"].items():
+        context.report.say(f"{table} {cut_off}: {facts['rows']:,} customers, {facts['churned']:,} churned")
+    if again is not None and again["content"] != manifest["content"]:
+        raise InternalError(
+            "built again, the set has other rows than its manifest says",
+            where=table,
+            todo="Report this with the manifest.",
+        )
+    text = json.dumps(manifest, indent=2, sort_keys=True)
+    record = (recipe.name, text, context.warehouse.newest_version(table), context.run_id, context.now)
+    context.warehouse.append_always(context.warehouse.frame([record], DDL), TABLE)
+    if context.args.manifest:
+        Path(context.args.manifest).write_text(text + "\n", encoding="utf-8")
+
+
+def _recipe(context: Context, manifest: dict | None) -> Recipe:
+    args, definitions = context.args, catalogue.fingerprint()
+    if manifest is not None:
+        recipe = Recipe(**{f: manifest[f] for f in Recipe.__dataclass_fields__})
+        if recipe.definitions != definitions:
+            raise ConfigurationError(
+                f"made by other definitions ({recipe.definitions}, these are {definitions})", where=args.from_manifest,
+                todo=f"Use the release that made it: {manifest['code_version']}.",
+            )  # fmt: skip
+        return recipe
+    if not NAME.fullmatch(args.name or ""):
+        raise UsageError(f"--name {args.name}", todo="Name the set with small letters, digits and underscores.")
+    if args.known_by not in (CUT_OFF, NOW):
+        instant(args.known_by)
+    if not str(args.horizon).isdecimal() or int(args.horizon) < 1:
+        raise UsageError(f"--horizon {args.horizon}: not a number of days", todo="Write a whole number above 0.")
+    cut_offs = sorted({instant(t.strip()).isoformat() for t in (args.cut_offs or "").split(",") if t.strip()})
+    if not 0 < len(cut_offs) <= MOST_CUT_OFFS:
+        raise UsageError(f"--cut-offs: {len(cut_offs)} instants", todo=f"Name 1 to {MOST_CUT_OFFS}.")
+    silver = gold.silver_versions(context)
+    return Recipe(args.name, tuple(cut_offs), int(args.horizon), args.known_by, definitions, silver)
+
+
+def _check_time(context: Context, recipe: Recipe) -> None:
+    """Refuse cut-offs of which the labels are not known yet, or the features were not known then."""
+    frames = gold.read_silver(context, recipe.silver)
+    events = (
+        frames["transactions"]
+        .select(F.col("date").alias("at"), "_sequence.received")
+        .unionByName(frames["interactions"].select(F.col("timestamp").alias("at"), "_sequence.received"))
+    )
+    found = events.agg(F.unix_micros(F.max("at")), F.unix_micros(F.min("received"))).first()
+    if found is None or found[0] is None:
+        raise UsageError("there is no event in silver", todo="Run the DAG, or merge.py, first.")
+    newest, first = (EPOCH + timedelta(microseconds=m) for m in found)
+    # The day of the newest event is taken to be complete.
+    complete = min(context.now, newest.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1))
+    last, horizon = instant(recipe.cut_offs[-1]), timedelta(days=recipe.horizon_days)
+    if last + horizon > complete:
+        raise UsageError(
+            f"the horizon of cut-off {last.isoformat()} ends {(last + horizon).isoformat()}, but events reach to {complete.isoformat()}",
+            todo=f"The last cut-off with a horizon of {recipe.horizon_days} days is {(complete - horizon).isoformat()}.",
+        )
+    learned = recipe.learned_before(instant(recipe.cut_offs[0]))
+    if learned is not None and learned <= first:
+        raise UsageError(
+            f"nothing was known by {learned.isoformat()}: the first delivery was at {first.isoformat()}",
+            todo="Where history was delivered afterwards, say --known-by now.",
+        )
+
+
+def _of_cut_off(context: Context, recipe: Recipe, cut_off: datetime) -> DataFrame:
+    then = gold.activity(gold.read_silver(context, recipe.silver, recipe.learned_before(cut_off)), cut_off)
+    preferences = products.category_preferences(then)
+    features = customers.customer_features(then, customers.lifelong(then), preferences)
+    published = features.select("customer_id", "as_of", *[f.name for f in catalogue.published()])
+    later = gold.activity(gold.read_silver(context, recipe.silver), cut_off + timedelta(days=recipe.horizon_days))
+    return labelled(published, labels(later, cut_off))
+
+
+def _figures(context: Context, table: str) -> dict:
+    """Counts, class balance and a sum over all cells that does not depend on the order of rows."""
+    rows = context.warehouse.read(table)
+    content = F.sum(F.xxhash64(*[F.col(c) for c in sorted(rows.columns)]).cast("decimal(38,0)")).cast("string")
+    spend = F.sum("future_spend").cast("string").alias("future_spend")
+    counts = [F.count("*").alias("rows"), F.count_if("churned").alias("churned"), spend]
+    by_cut_off = rows.groupBy(F.date_format("as_of", "yyyy-MM-dd'T'HH:mm:ssXXX").alias("t")).agg(*counts).orderBy("t")
+    categories = rows.where("next_category IS NOT NULL").groupBy("next_category").count()
+    whole = rows.agg(F.count("*").alias("rows"), content.alias("content")).first()
+    assert whole is not None
+    return {
+        "rows": whole["rows"],
+        "content": whole["content"],
+        "columns": rows.columns,
+        "by_cut_off": {r["t"]: {k: r[k] for k in ("rows", "churned", "future_spend")} for r in by_cut_off.collect()},
+        "next_category": {r["next_category"]: r["count"] for r in categories.orderBy("next_category").collect()},
+    }
+
+
+def _read_manifest(context: Context) -> dict:
+    path = context.args.from_manifest
+    try:
+        manifest = json.loads(Path(path).read_text(encoding="utf-8"))
+        manifest["cut_offs"] = tuple(manifest["cut_offs"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"--from-manifest {path}: is no manifest ({error})", todo="Name the file that --manifest wrote."
+        ) from error
+    return manifest
