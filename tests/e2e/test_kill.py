@@ -28,11 +28,8 @@ STAGES = ("ingest", "validate", "replay", "merge", "featurize", "optimize")
 FEW = [
     ("ingest", "bronze.shop_transactions"),
     ("validate", "quarantine.transactions"),
-    ("replay", "staged.transactions"),
     ("merge", "silver.customers_history"),
-    ("merge", ""),
     ("featurize", "gold.category_preferences"),
-    ("optimize", "silver.interactions"),
 ]
 MANY = [
     *FEW,
@@ -41,9 +38,12 @@ MANY = [
     ("validate", "staged.customers"),
     ("validate", "ops.progress"),
     ("replay", "quarantine.transactions"),
+    ("replay", "staged.transactions"),
     ("merge", "silver.interactions"),
+    ("merge", ""),
     ("featurize", "ops.progress"),
     ("optimize", "gold.customer_features"),
+    ("optimize", "silver.interactions"),
 ]
 SCATTERED = ("silver.interactions", "gold.customer_features")
 

@@ -123,7 +123,7 @@ def test_what_an_interrupted_validate_has_written_is_not_decided_upon(small: Pip
     assert staged_keys(small) == ["P1"]
 
 
-@pytest.mark.parametrize("moment", ["quarantine", "finish"])
+@pytest.mark.parametrize("moment", [pytest.param("quarantine", marks=pytest.mark.long), "finish"])
 def test_a_replay_that_is_interrupted_ends_as_if_it_had_not_been(
     small: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:

@@ -45,6 +45,7 @@ def deliver(pipeline: Pipeline, name: str, at: str, header: str, lines: list[str
 @pytest.fixture(scope="module")
 def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     pipeline = Pipeline(spark, tmp_path_factory.mktemp("training"))
+    (pipeline.landing / "shop" / "interactions").mkdir(parents=True)
     for name, (at, header, lines) in FILES.items():
         deliver(pipeline, name, at, header, lines)
     pipeline.batch("shop")

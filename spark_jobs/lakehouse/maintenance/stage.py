@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from pyspark.sql import functions as F
 
 from lakehouse.cli import Context
 from lakehouse.contracts import Contract
 from lakehouse.errors import UsageError
+from lakehouse.parallel import side_by_side
 
 TARGET_BYTES = 128 * 1024 * 1024
 SMALL_FILES = 8
@@ -32,31 +34,37 @@ class Need:
 
 def run(context: Context) -> None:
     """Compact the tables that need it; vacuum those and only those that hold removed files."""
-    report, warehouse = context.report, context.warehouse
     tables = _tables(context)
     for name in context.only:
         if name not in {t.split(".")[1] for t in tables} | set(tables):
             raise UsageError(f"--only {name}: no such table", todo=f"Known are: {', '.join(sorted(tables))}.")
-    for table, contract in tables.items():
-        if context.only and table not in context.only and table.split(".")[1] not in context.only:
-            continue
-        if not warehouse.exists(table):
-            continue
-        with report.step(f"inspect {table}"):
-            need = inspect(context, table, contract)
-        report.count(table, files=need.files, bytes=need.size)
-        verdict = "is fine"
-        if need.optimize:
-            verdict = f"has {need.crowded_partitions} partitions of small files"
-            if not context.args.dry_run:
-                with report.step(f"optimize {table}"):
-                    added, removed = warehouse.optimize(table, need.z_order_by)
-                report.count(table, files_added=added, files_removed=removed)
-                verdict += f": {removed} files became {added}"
-        report.say(f"{table}: {need.files} files, {need.size / 1e6:,.1f} MB, {verdict}")
-        if context.args.vacuum and not context.args.dry_run:
-            with report.step(f"vacuum {table}"):
-                warehouse.vacuum(table, context.args.retain_hours)
+    wanted = {
+        table: contract
+        for table, contract in tables.items()
+        if not context.only or table in context.only or table.split(".")[1] in context.only
+    }
+    side_by_side([partial(_maintain, context, table, contract) for table, contract in wanted.items()])
+
+
+def _maintain(context: Context, table: str, contract: Contract | None) -> None:
+    report, warehouse = context.report, context.warehouse
+    if not warehouse.exists(table):
+        return
+    with report.step(f"inspect {table}"):
+        need = inspect(context, table, contract)
+    report.count(table, files=need.files, bytes=need.size)
+    verdict = "is fine"
+    if need.optimize:
+        verdict = f"has {need.crowded_partitions} partitions of small files"
+        if not context.args.dry_run:
+            with report.step(f"optimize {table}"):
+                added, removed = warehouse.optimize(table, need.z_order_by)
+            report.count(table, files_added=added, files_removed=removed)
+            verdict += f": {removed} files became {added}"
+    report.say(f"{table}: {need.files} files, {need.size / 1e6:,.1f} MB, {verdict}")
+    if context.args.vacuum and not context.args.dry_run:
+        with report.step(f"vacuum {table}"):
+            warehouse.vacuum(table, context.args.retain_hours)
 
 
 def _tables(context: Context) -> dict[str, Contract | None]:
