@@ -4,7 +4,9 @@ SOURCE ?= shop
 ROWS ?= 20000
 IN := . bin/env &&
 
-.PHONY: help setup demo ui test test-long check unit format lock docs clean
+EXAMPLES ?= var/demo/online_retail/warehouse
+
+.PHONY: help setup demo ui examples test test-long check unit format lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -19,6 +21,11 @@ ui: setup ## Airflow in the browser on 127.0.0.1:8080, with the demo's warehouse
 	@$(IN) export LAKEHOUSE_WAREHOUSE=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/warehouse LAKEHOUSE_LANDING=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/landing LAKEHOUSE_REPORTS=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/reports && \
 	  airflow db migrate >/dev/null 2>&1 && airflow pools set lakehouse 1 "One stage at a time on one warehouse" >/dev/null 2>&1 && \
 	  echo "Airflow is starting; open $$AIRFLOW__API__BASE_URL (Ctrl-C ends it)" && exec airflow standalone
+
+examples: setup ## models on the gold of `make demo SOURCE=online_retail`, judged on a cut-off they have not seen
+	@$(IN) spark-submit spark_jobs/training_set.py --warehouse "$(EXAMPLES)" --name example --known-by now --horizon 90 \
+	  --cut-offs 2011-04-01,2011-05-01,2011-06-01,2011-09-10
+	@$(IN) for model in churn lifetime_value segments; do python examples/$$model.py --warehouse "$(EXAMPLES)" || exit; done
 
 test: setup check ## everything: checks, then all tests
 	@$(IN) pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"

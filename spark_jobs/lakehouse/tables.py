@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from lakehouse.errors import ConfigurationError
+from lakehouse.errors import ConfigurationError, InternalError
 from lakehouse.report import RunReport
 
 SPECIAL = re.compile(r"[ ,;{}()\n\t=]")
@@ -37,6 +37,13 @@ def quote(identifier: str) -> str:
 def _nullable_ddl(rows: DataFrame) -> str:
     """The frame's columns. A column that happens to be a constant today may be null tomorrow."""
     return rows.schema.toDDL().replace(" NOT NULL", "")
+
+
+def _repeated(rows: DataFrame, keys: Sequence[str], most: int = 5) -> str:
+    """The keys of which there are several rows, for a message."""
+    found = rows.groupBy(*keys).count().where("count > 1").orderBy(*keys).limit(most + 1).collect()
+    named = [", ".join(f"{k} {r[k]!r}" for k in keys) + f" ({r['count']} rows)" for r in found[:most]]
+    return "; ".join([*named, "and more"] if len(found) > most else named)
 
 
 @dataclass(frozen=True)
@@ -222,6 +229,7 @@ class Warehouse:
         update_when: str,
         delete_when: str | None = None,
         columns: Sequence[str],
+        within: tuple[object, object] | None = None,
     ) -> dict[str, int]:
         """MERGE rows into a table by key; a MERGE that changes nothing writes no version.
 
@@ -229,28 +237,25 @@ class Warehouse:
             rows: one row a key, with at least ``columns`` and whatever the conditions name.
             update_when: SQL over ``t`` (the table) and ``s`` (the rows).
             delete_when: SQL over ``s``; such rows are not inserted either.
+            within: the least and the greatest value of the first key in ``rows``: files of the table
+                with no key between them are not read.
 
         Returns:
             Numbers of rows: inserted, updated, deleted.
+
+        Raises:
+            InternalError: a key is there more than once; the keys are named.
         """
-        view = "merge_" + table.replace(".", "_")
-        rows.createOrReplaceTempView(view)
-        on = " AND ".join(f"t.{quote(k)} = s.{quote(k)}" for k in keys)
         values = ", ".join(f"s.{quote(c)}" for c in columns)
         deleted = f"WHEN MATCHED AND {delete_when} THEN DELETE " if delete_when else ""
         kept = f" AND NOT ({delete_when})" if delete_when else ""
         assignments = ", ".join(f"t.{quote(c)} = s.{quote(c)}" for c in columns)
         # Every name in here is quoted, and the conditions are the callers' own.
-        statement = (
-            f"MERGE INTO {self.sql_name(table)} t USING {quote(view)} s ON {on} {deleted}"  # noqa: S608
-            f"WHEN MATCHED AND ({update_when}) THEN UPDATE SET {assignments} "
+        clauses = (
+            f"{deleted}WHEN MATCHED AND ({update_when}) THEN UPDATE SET {assignments} "  # noqa: S608
             f"WHEN NOT MATCHED{kept} THEN INSERT ({', '.join(map(quote, columns))}) VALUES ({values})"
         )
-        try:
-            counts = self.spark.sql(statement).first()
-        finally:
-            self.spark.catalog.dropTempView(view)
-        assert counts is not None
+        counts = self._merge(rows, table, keys, clauses, within)
         figures = {
             "inserted": counts["num_inserted_rows"],
             "updated": counts["num_updated_rows"],
@@ -268,22 +273,43 @@ class Warehouse:
 
         Returns:
             How many rows of the table were set; when none was, no version is written.
+
+        Raises:
+            InternalError: a key is there more than once; the keys are named.
         """
-        view = "update_" + table.replace(".", "_")
-        rows.createOrReplaceTempView(view)
-        on = " AND ".join(f"t.{quote(k)} = s.{quote(k)}" for k in keys)
         assignments = ", ".join(f"t.{quote(c)} = s.{quote(c)}" for c in rows.columns if c not in keys)
-        try:
-            counts = self.spark.sql(
-                f"MERGE INTO {self.sql_name(table)} t USING {quote(view)} s ON {on} "
-                f"WHEN MATCHED THEN UPDATE SET {assignments}"
-            ).first()
-        finally:
-            self.spark.catalog.dropTempView(view)
-        assert counts is not None
+        counts = self._merge(rows, table, keys, f"WHEN MATCHED THEN UPDATE SET {assignments}", None)
         if counts["num_updated_rows"]:
             self._note_write(table)
         return counts["num_updated_rows"]
+
+    def _merge(
+        self, rows: DataFrame, table: str, keys: Sequence[str], clauses: str, within: tuple[object, object] | None
+    ) -> Row:
+        """MERGE by key; returns Delta's counts."""
+        view = f"rows_for_{table.replace('.', '_')}"
+        on = [f"t.{quote(k)} = s.{quote(k)}" for k in keys]
+        range_ = {}
+        if within is not None:
+            # As parameters they are literals to the planner, which Delta compares with the files' statistics.
+            on.append(f"t.{quote(keys[0])} BETWEEN :least AND :greatest")
+            range_ = {"least": within[0], "greatest": within[1]}
+        rows.createOrReplaceTempView(view)
+        statement = f"MERGE INTO {self.sql_name(table)} t USING {quote(view)} s ON {' AND '.join(on)} {clauses}"
+        try:
+            counts = self.spark.sql(statement, args=range_).first()
+        except Exception as error:
+            if "DELTA_MULTIPLE_SOURCE_ROW_MATCHING_TARGET_ROW_IN_MERGE" in str(error):
+                raise InternalError(
+                    f"keys that are there more than once among the rows to merge: {_repeated(rows, keys)}",
+                    where=table,
+                    todo="Report this with the keys and the run's report: the rows of a key are made one before they are merged.",
+                ) from error
+            raise
+        finally:
+            self.spark.catalog.dropTempView(view)
+        assert counts is not None
+        return counts
 
     def optimize(self, table: str, z_order_by: Sequence[str] = ()) -> tuple[int, int]:
         """Compact a table, clustered by columns when some are named; returns files added and removed."""

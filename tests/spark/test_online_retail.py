@@ -6,7 +6,9 @@ import random
 from pathlib import Path
 
 import oracle
+import pandas as pd
 import pytest
+from lifetimes.utils import summary_data_from_transaction_data
 from pipeline import GOLD, Pipeline, rows_of
 from pyspark.sql import SparkSession
 from support import real_data
@@ -109,3 +111,19 @@ def test_fed_by_day_in_a_few_groups_the_result_is_the_same(
     for table in TABLES:
         assert mine[table]
         assert theirs[table] == mine[table], table
+
+
+def test_rfm_columns_are_those_of_a_published_implementation(retail: Pipeline) -> None:
+    """Of every customer, against the library lifetimes, whose days end with the last one before as_of."""
+    db = oracle.connect(retail.warehouse_path)
+    purchases = db.sql("""
+        SELECT customer_id, date, amount::DOUBLE AS amount FROM silver_transactions
+        WHERE customer_id IS NOT NULL AND transaction_status = 'Completed'""").df()
+    expected = summary_data_from_transaction_data(
+        purchases, "customer_id", "date", monetary_value_col="amount", observation_period_end="2011-12-09"
+    )
+    mine = db.sql("""
+        SELECT customer_id, rfm_frequency AS frequency, rfm_recency AS recency, rfm_t AS "T", rfm_monetary AS monetary_value
+        FROM gold_customer_features WHERE rfm_t IS NOT NULL""").df().set_index("customer_id")  # fmt: skip
+    assert len(mine) == 4_339
+    pd.testing.assert_frame_equal(mine.sort_index(), expected.sort_index(), check_dtype=False, rtol=1e-9)

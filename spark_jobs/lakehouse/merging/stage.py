@@ -12,7 +12,7 @@ from lakehouse.cli import Context
 from lakehouse.contracts import SEQUENCE_DDL, Contract, select_entities
 from lakehouse.parallel import side_by_side
 from lakehouse.progress import DONE, Batch, Progress
-from lakehouse.tables import quote
+from lakehouse.tables import Warehouse, quote
 
 
 def run(context: Context) -> None:
@@ -20,16 +20,16 @@ def run(context: Context) -> None:
     progress = Progress(context.warehouse, "merge", context.run_id, context.now, upstream="validate")
     wanted = select_entities(context.entities, context.only)
 
-    def merge(batches: list[Batch]) -> None:
+    def merge_in_order(batches: list[Batch]) -> None:
         for batch in batches:
-            _merge(context, progress, wanted[batch.unit], batch)
+            _merge_batch(context, progress, wanted[batch.unit], batch)
 
     try:
         batches = [b for b in progress.outstanding() if b.unit in wanted]
         for batch in batches:
             context.report.say(f"{batch.unit}: finishing batch {batch.batch_id} of an interrupted run")
         batches += progress.plan(_fresh(progress, wanted))
-        side_by_side([partial(merge, [b for b in batches if b.unit == name]) for name in wanted])
+        side_by_side([partial(merge_in_order, [b for b in batches if b.unit == name]) for name in wanted])
     finally:
         progress.commit()
 
@@ -46,20 +46,18 @@ def _fresh(progress: Progress, wanted: dict[str, Contract]) -> list[tuple[str, l
     return work
 
 
-def _merge(context: Context, progress: Progress, contract: Contract, batch: Batch) -> None:
+def _merge_batch(context: Context, progress: Progress, contract: Contract, batch: Batch) -> None:
     report, warehouse = context.report, context.warehouse
     warehouse.note_read(f"staged.{contract.name}")
     types = {c.name: c.type for c in contract.columns}
     staged = warehouse.read(f"staged.{contract.name}", types).where(F.col("_batch_id").isin(list(batch.inputs)))
     silver = f"silver.{contract.name}"
     with report.step(f"merge {contract.name}"):
-        counted = staged.agg(F.count("*").alias("rows"), F.count_distinct(*contract.keys).alias("keys")).first()
+        key = contract.keys[0]
+        figures = (F.count("*").alias("rows"), F.count_distinct(*contract.keys).alias("keys"), F.min(key), F.max(key))
+        counted = staged.agg(*figures).first()
         assert counted is not None
-        warehouse.create(silver, f"{contract.ddl()}, {versions.SEQUENCE} {SEQUENCE_DDL}", contract.partition_by)
-        if contract.merge_mode == "first":
-            changes = _merge_first(context, contract, staged)
-        else:
-            changes = _merge_history(context, contract, staged)
+        changes = merge(warehouse, contract, staged, (counted[2], counted[3]))
     rows, keys = counted["rows"], counted["keys"]
     progress.finish(batch, rows={silver: rows})
     unchanged = keys - sum(changes.values())
@@ -74,23 +72,46 @@ def _merge(context: Context, progress: Progress, contract: Contract, batch: Batc
     )
 
 
-def _merge_first(context: Context, contract: Contract, staged: DataFrame) -> dict[str, int]:
-    return context.warehouse.merge(
+def merge(warehouse: Warehouse, contract: Contract, staged: DataFrame, within: tuple[object, object]) -> dict[str, int]:
+    """Merge versions of keys into the tables of silver.
+
+    Args:
+        staged: the contract's columns, ``_deleted`` and ``_sequence``; any number of versions a key, in any order.
+        within: the least and the greatest value of the first key in ``staged``.
+
+    Returns:
+        Numbers of keys in ``silver.<entity>``: inserted, updated, deleted.
+    """
+    warehouse.create(
+        f"silver.{contract.name}", f"{contract.ddl()}, {versions.SEQUENCE} {SEQUENCE_DDL}", contract.partition_by
+    )
+    if contract.merge_mode == "first":
+        return _merge_first(warehouse, contract, staged, within)
+    return _merge_history(warehouse, contract, staged, within)
+
+
+def _merge_first(
+    warehouse: Warehouse, contract: Contract, staged: DataFrame, within: tuple[object, object]
+) -> dict[str, int]:
+    return warehouse.merge(
         versions.earliest(staged, contract),
         f"silver.{contract.name}",
         keys=contract.keys,
         update_when=f"s.{versions.SEQUENCE} < t.{versions.SEQUENCE}",
         columns=[*contract.column_names, versions.SEQUENCE],
+        within=within,
     )
 
 
-def _merge_history(context: Context, contract: Contract, staged: DataFrame) -> dict[str, int]:
+def _merge_history(
+    warehouse: Warehouse, contract: Contract, staged: DataFrame, within: tuple[object, object]
+) -> dict[str, int]:
     """Rebuild the history of each key in the batch, then its current state."""
-    warehouse, keys = context.warehouse, contract.keys
-    silver, table = f"silver.{contract.name}", f"silver.{contract.name}_history"
+    keys, table = contract.keys, f"silver.{contract.name}_history"
     warehouse.create(table, versions.history_ddl(contract))
     affected = staged.select(*keys).distinct()
-    before = warehouse.read(table).join(affected, keys, "left_semi")
+    in_range = warehouse.read(table).where(F.col(keys[0]).between(*map(F.lit, within)))
+    before = in_range.join(affected, keys, "left_semi")
     after = versions.fold(
         versions.as_versions(staged, contract).unionByName(versions.unfold(before, contract)), contract
     ).persist()
@@ -103,14 +124,16 @@ def _merge_history(context: Context, contract: Contract, staged: DataFrame) -> d
             update_when=_differs(set(versions.history_columns(contract)) - {*keys, versions.SEQUENCE}),
             delete_when="s._gone",
             columns=versions.history_columns(contract),
+            within=within,
         )
         return warehouse.merge(
             versions.current(after, contract),
-            silver,
+            f"silver.{contract.name}",
             keys=keys,
             update_when=_differs({*contract.column_names, versions.SEQUENCE} - {*keys}),
             delete_when=f"s.{versions.DELETED}",
             columns=[*contract.column_names, versions.SEQUENCE],
+            within=within,
         )
     finally:
         after.unpersist()

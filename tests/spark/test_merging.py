@@ -1,0 +1,120 @@
+"""Rows merged into silver, against plain Python models; files out of the batch's range of keys are not read."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import version_model as model
+from deltalake import DeltaTable
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lakehouse.errors import InternalError
+from lakehouse.merging.stage import merge
+from lakehouse.report import RunReport
+from lakehouse.tables import Warehouse
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+from version_model import CUSTOMERS, Version, frame
+
+TABLE = "silver.things"
+
+
+def warehouse(spark: SparkSession, folder: Path) -> Warehouse:
+    return Warehouse(spark, str(folder), RunReport("merge", "test", datetime(2026, 1, 1, tzinfo=UTC)))
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@given(rows=model.some_versions, seed=st.integers())
+def test_merged_in_any_batches_any_versions_give_what_the_model_gives(
+    spark: SparkSession, tmp_path: Path, rows: list[Version], seed: int
+) -> None:
+    shuffled = random.Random(seed)
+    deliveries = rows + shuffled.sample(rows, len(rows) // 3)
+    shuffled.shuffle(deliveries)
+    cuts = sorted(shuffled.choices(range(1, len(deliveries) + 1), k=2))
+    shutil.rmtree(tmp_path / "silver", ignore_errors=True)
+    silver = warehouse(spark, tmp_path)
+    seen: set[Version] = set()
+    for batch in (deliveries[: cuts[0]], deliveries[cuts[0] : cuts[1]], deliveries[cuts[1] :]):
+        if not batch:
+            continue
+        keys = [v.key for v in batch]
+        before = {row[0] for row in model.current(seen)}
+        seen |= set(batch)
+        after = {row[0] for row in model.current(seen)}
+        done = merge(silver, CUSTOMERS, frame(spark, batch), (min(keys), max(keys)))
+        assert (done["inserted"], done["deleted"]) == (len(after - before), len(before - after))
+    assert model.rows_of_history(silver.read("silver.customers_history")) == model.history(set(rows))
+    assert model.rows_of_current(silver.read("silver.customers")) == model.current(set(rows))
+
+
+weird_keys = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=40) | (
+    st.sampled_from(["'", "\\", "''", "\\'", "%", "`", ":least", "?", " ", "é", "\U0001f600" * 33, "a" * 40])
+)
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    batches=st.lists(st.dictionaries(weird_keys, st.integers(0, 9), min_size=1, max_size=12), min_size=3, max_size=3)
+)
+def test_with_any_keys_a_range_changes_no_result(
+    spark: SparkSession, tmp_path: Path, batches: list[dict[str, int]]
+) -> None:
+    shutil.rmtree(tmp_path / "silver", ignore_errors=True)
+    silver = warehouse(spark, tmp_path)
+    silver.create(TABLE, "id STRING, value INT")
+    expected: dict[str, int] = {}
+    for batch in batches:
+        expected |= batch
+        rows = silver.frame(list(batch.items()), "id STRING, value INT")
+        # Compared as Spark does: by the bytes of UTF-8.
+        least, greatest = (f(batch, key=lambda k: k.encode()) for f in (min, max))
+        silver.merge(rows, TABLE, keys=["id"], update_when="true", columns=["id", "value"], within=(least, greatest))
+    assert dict(map(tuple, silver.read(TABLE).collect())) == expected  # type: ignore[arg-type]
+    assert silver.read(TABLE).count() == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("type_", "keys"),
+    [("STRING", ["a1", "a2", "b1", "b2", "c1", "c2"]), ("BIGINT", [1, 2, 11, 12, 21, 22]),
+     ("TIMESTAMP", [datetime(2026, 1, d) for d in (1, 2, 11, 12, 21, 22)])],
+    ids=["string", "bigint", "timestamp"],
+)  # fmt: skip
+def test_files_without_a_key_of_the_range_are_not_read(
+    spark: SparkSession, tmp_path: Path, type_: str, keys: list[object]
+) -> None:
+    silver = warehouse(spark, tmp_path)
+    for pair in (keys[:2], keys[2:4], keys[4:]):
+        silver.append_always(silver.frame([(k, 0) for k in pair], f"id {type_}, value INT"), TABLE)
+    folder = str(tmp_path / "silver" / "things")
+    least = {f["path"]: f["min"]["id"] for f in DeltaTable(folder).get_add_actions(flatten=False).to_pylist()}
+    middle = sorted(least, key=lambda path: str(least[path]))[1]
+    for path in least:
+        if path != middle:
+            (Path(folder) / path).unlink()
+    rows = silver.frame([(keys[2], 1), (keys[3], 1)], f"id {type_}, value INT")
+
+    def run(within: tuple[object, object] | None) -> dict[str, int]:
+        return silver.merge(
+            rows, TABLE, keys=["id"], update_when="s.value <> t.value", columns=["id", "value"], within=within
+        )
+
+    with pytest.raises(PySparkException, match="does not exist"):
+        run(None)
+    assert run((keys[2], keys[3])) == {"inserted": 0, "updated": 2, "deleted": 0}
+
+
+def test_keys_that_are_there_twice_are_named(spark: SparkSession, tmp_path: Path) -> None:
+    silver = warehouse(spark, tmp_path)
+    silver.append_always(silver.frame([(n, "x", 0) for n in range(9)], "id INT, part STRING, value INT"), TABLE)
+    twice = [(n, "x", value) for n in range(7) for value in (1, 2)]
+    rows = silver.frame([*twice, (8, "x", 1)], "id INT, part STRING, value INT")
+    message = "silver.things: keys that are there more than once .*: id 0, part 'x' .2 rows.; .*id 4, part 'x' .2 rows.; and more"
+    with pytest.raises(InternalError, match=message):
+        silver.merge(rows, TABLE, keys=["id", "part"], update_when="true", columns=["id", "part", "value"])
+    with pytest.raises(InternalError, match=message):
+        silver.update(rows, TABLE, ["id", "part"])
