@@ -6,7 +6,7 @@ IN := . bin/env &&
 
 EXAMPLES ?= var/demo/online_retail/warehouse
 
-.PHONY: help setup demo ui examples test test-long check unit format lock docs clean
+.PHONY: help setup demo ui examples test test-long equivalence check unit format lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -32,6 +32,9 @@ test: setup check ## everything: checks, then all tests
 
 test-long: setup ## what make test leaves out: more kills, more ways to feed the same data
 	@$(IN) pytest -m long
+
+equivalence: setup ## one shop in many ways (daily, shuffled, late, killed, ...), to the same gold; ROWS= is its size
+	@$(IN) python benchmarks/equivalence.py $(if $(filter command line,$(origin ROWS)),--rows $(ROWS))
 
 check: setup ## formatting, lint, types, generated files
 	@$(IN) ruff format --check . && ruff check . && mypy && python bin/generate-docs --check
