@@ -12,6 +12,8 @@ import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from types import MappingProxyType
 from typing import cast
 
@@ -32,6 +34,32 @@ TABLE = re.compile(r"(bronze|staged|quarantine|silver|gold|ops)\.[a-z][a-z0-9_]*
 def quote(identifier: str) -> str:
     """A name as SQL text, whatever characters it has."""
     return "`" + identifier.replace("`", "``") + "`"
+
+
+def literal(value: object) -> str:
+    """A value of a row as SQL text. Delta's parser takes no parameters, and prunes files by literals only.
+
+    Raises:
+        TypeError: a value of a type that no key has.
+    """
+    match value:
+        case None:
+            return "NULL"
+        case bool() | int():
+            return str(value)
+        case str():
+            return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        case bytes() | bytearray():
+            return f"X'{value.hex()}'"
+        case Decimal():
+            return f"{value:f}BD"
+        case float():
+            return f"DOUBLE '{value!r}'"
+        case datetime():
+            return f"TIMESTAMP '{value.astimezone(UTC).isoformat(sep=' ', timespec='microseconds')}'"
+        case date():
+            return f"DATE '{value.isoformat()}'"
+    raise TypeError(f"no SQL literal for {type(value).__name__}")
 
 
 def _nullable_ddl(rows: DataFrame) -> str:
@@ -289,15 +317,12 @@ class Warehouse:
         """MERGE by key; returns Delta's counts."""
         view = f"rows_for_{table.replace('.', '_')}"
         on = [f"t.{quote(k)} = s.{quote(k)}" for k in keys]
-        range_ = {}
         if within is not None:
-            # As parameters they are literals to the planner, which Delta compares with the files' statistics.
-            on.append(f"t.{quote(keys[0])} BETWEEN :least AND :greatest")
-            range_ = {"least": within[0], "greatest": within[1]}
+            on.append(f"t.{quote(keys[0])} BETWEEN {literal(within[0])} AND {literal(within[1])}")
         rows.createOrReplaceTempView(view)
         statement = f"MERGE INTO {self.sql_name(table)} t USING {quote(view)} s ON {' AND '.join(on)} {clauses}"
         try:
-            counts = self.spark.sql(statement, args=range_).first()
+            counts = self.spark.sql(statement).first()
         except Exception as error:
             if "DELTA_MULTIPLE_SOURCE_ROW_MATCHING_TARGET_ROW_IN_MERGE" in str(error):
                 raise InternalError(

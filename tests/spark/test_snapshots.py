@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 import oracle
 import pytest
 from lakehouse.cli import instant
+from lakehouse.features import catalogue
+from lakehouse.features.catalogue import MONEY, TRANSACTIONS, Feature
 from lakehouse.report import RunReport
 from lakehouse.synthetic.shop import Scale
 from lakehouse.synthetic.stage import generate
@@ -89,3 +91,16 @@ def test_old_snapshots_expire_but_never_the_latest(daily: Pipeline) -> None:
     daily.run("featurize", as_of="2026-03-09", now=later)
     assert instants() == [instant("2026-03-09")]
     assert daily.table("gold.product_features").where("as_of < '2026-03-09'").count() == 0
+
+
+def test_a_feature_is_added_in_one_place(daily: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    week = Feature("spend_7d", MONEY, TRANSACTIONS, catalogue._spend, "Spend in the last 7 days.", "money", "", (), 7)
+    monkeypatch.setattr(catalogue, "FEATURES", (*catalogue.FEATURES, week))
+    daily.run("featurize", as_of=AS_OF, recompute="all")
+    db = oracle.connect(daily.warehouse_path)
+    oracle.prepare(db, AS_OF)
+    spend = dict(db.sql("""
+        SELECT customer_id, sum(amount) FROM buys WHERE date >= t() - INTERVAL 7 DAY GROUP BY 1""").fetchall())  # fmt: skip
+    rows = db.sql("SELECT customer_id, spend_7d FROM gold_customer_features WHERE as_of = t()").fetchall()
+    assert len(spend) > 10
+    assert dict(rows) == {customer: spend.get(customer, 0) for customer, _ in rows}
