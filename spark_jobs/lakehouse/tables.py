@@ -54,7 +54,7 @@ def literal(value: object) -> str:
         case Decimal():
             return f"{value:f}BD"
         case float():
-            return f"DOUBLE '{value!r}'"
+            return f"CAST('{value!r}' AS DOUBLE)"
         case datetime():
             return f"TIMESTAMP '{value.astimezone(UTC).isoformat(sep=' ', timespec='microseconds')}'"
         case date():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import oracle
 import pytest
@@ -15,6 +17,7 @@ from lakehouse.synthetic.shop import Scale
 from lakehouse.synthetic.stage import generate
 from pipeline import GOLD, SILVER, Pipeline, rows_of
 from pyspark.sql import SparkSession
+from support import ROOT
 
 START = instant("2026-03-01")
 AS_OF = "2026-03-08"
@@ -93,14 +96,19 @@ def test_old_snapshots_expire_but_never_the_latest(daily: Pipeline) -> None:
     assert daily.table("gold.product_features").where("as_of < '2026-03-09'").count() == 0
 
 
-def test_a_feature_is_added_in_one_place(daily: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_feature_is_added_in_one_place(daily: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     week = Feature("spend_7d", MONEY, TRANSACTIONS, catalogue._spend, "Spend in the last 7 days.", "money", "", (), 7)
     monkeypatch.setattr(catalogue, "FEATURES", (*catalogue.FEATURES, week))
-    daily.run("featurize", as_of=AS_OF, recompute="all")
+    docs = runpy.run_path(str(ROOT / "bin" / "generate-docs"))
+    shutil.copytree(ROOT / "contracts", tmp_path / "contracts")
+    (tmp_path / "contracts" / "customer_features.odcs.yaml").write_text(docs["customer_contract"]())
+    monkeypatch.setattr(daily, "contracts", tmp_path / "contracts")
+    daily.run("featurize", as_of=AS_OF)
     db = oracle.connect(daily.warehouse_path)
     oracle.prepare(db, AS_OF)
-    spend = dict(db.sql("""
-        SELECT customer_id, sum(amount) FROM buys WHERE date >= t() - INTERVAL 7 DAY GROUP BY 1""").fetchall())  # fmt: skip
+    spend = dict(
+        db.sql("SELECT customer_id, sum(amount) FROM buys WHERE date >= t() - INTERVAL 7 DAY GROUP BY 1").fetchall()
+    )
     rows = db.sql("SELECT customer_id, spend_7d FROM gold_customer_features WHERE as_of = t()").fetchall()
     assert len(spend) > 10
     assert dict(rows) == {customer: spend.get(customer, 0) for customer, _ in rows}
