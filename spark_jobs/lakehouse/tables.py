@@ -136,6 +136,9 @@ class Warehouse:
             self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {self.sql_name(table).rpartition('.')[0]}")
         partitions = f" PARTITIONED BY ({', '.join(map(quote, partition_by))})" if partition_by else ""
         properties = {"delta.checkpointPolicy": "classic"}
+        if table.startswith(("bronze.", "staged.")):
+            # They are read by batch; the least and greatest of every other column would cost more than they save.
+            properties["delta.dataSkippingStatsColumns"] = "_batch_id"
         if table.startswith("silver."):
             # Tells featurize what to compute anew.
             properties["delta.enableChangeDataFeed"] = "true"

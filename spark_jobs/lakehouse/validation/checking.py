@@ -59,34 +59,28 @@ def typed(mapped: DataFrame, contract: Contract) -> DataFrame:
     )
 
 
-def measured(checked: DataFrame, contract: Contract, into: Observation, *, places: bool = False) -> DataFrame:
-    """The checked rows, with ``into`` counting them while they are written.
-
-    It gets ``rows``, ``rejected``, ``missing:<column>`` and, for rules of severity fail, ``fail:<name>``;
-    if asked for, ``places``: the ``place`` of each rejected row.
-    """
-    fails: dict[str, list[SparkColumn]] = {}
-    for c in rules.checks(contract):
-        if c.severity == FAIL:
-            fails.setdefault(c.name, []).append(c.violated)
-    return checked.observe(
-        into,
-        F.count(F.lit(1)).alias("rows"),
-        F.count_if(REJECTED).alias("rejected"),
-        *[F.count_if(F.col(f"_text_{c.name}").isNull()).alias(f"missing:{c.name}") for c in contract.columns],
-        *[F.count_if(_any(violated)).alias(f"fail:{name}") for name, violated in fails.items()],
-        *([F.collect_set(F.when(F.col(REJECTED), place(F.col(f"{ROW}.source")))).alias("places")] if places else []),
-    )
-
-
 def place(source: SparkColumn) -> SparkColumn:
     """A number for a raw row's position, the same for two rows in no more than one of many billions of pairs."""
     return F.xxhash64(source)
 
 
-def accepted(checked: DataFrame, contract: Contract) -> DataFrame:
-    """The rows that pass: the contract's columns, ``_deleted``, ``_sequence``, ``_warnings`` (names of rules)."""
-    names = [F.when(c.violated, F.lit(c.name)) for c in rules.checks(contract) if not c.rejects]
+def accepted(
+    checked: DataFrame, contract: Contract, into: Observation | None = None, *, places: bool = False
+) -> DataFrame:
+    """The rows that pass: the contract's columns, ``_deleted``, ``_sequence``, ``_warnings`` (names of rules).
+
+    Args:
+        into: counts the checked rows while the accepted ones are written: ``rows``, ``rejected``, ``warn:<name>``
+            (accepted rows with that warning), ``missing:<column>`` and, for rules of severity fail, ``fail:<name>``.
+        places: have ``into`` collect the ``place`` of each rejected row too, as ``places``.
+    """
+    warning = [c for c in rules.checks(contract) if not c.rejects]
+    names = [F.when(c.violated, F.lit(c.name)) for c in warning]
+    none = F.array().cast("array<string>")
+    # Most rows have none, and are spared the making of an array of every rule. array_compact would do the same, but a
+    # step with a higher-order function in it is left out of the code that Spark generates for the whole stage.
+    listed = F.array_except(F.array(*names, F.lit(None).cast("string")), F.array(F.lit(None).cast("string")))
+    warnings = F.when(_any(c.violated for c in warning), listed).otherwise(none)
     sequence = F.struct(
         F.coalesce("_sequence_at", F.col(f"{ROW}.source.modified")).alias("at"),
         # Before the arrival, so that a deletion wins ties of time.
@@ -96,9 +90,33 @@ def accepted(checked: DataFrame, contract: Contract) -> DataFrame:
         F.col(f"{ROW}.source.block").alias("block"),
         F.col(f"{ROW}.source.row").alias("row"),
     )
-    return checked.where(~F.col(REJECTED)).select(
-        *contract.column_names, DELETED, sequence.alias(SEQUENCE), _compact(names, "string").alias(WARNINGS), ROW
+    kept = [*map(F.col, contract.column_names), F.col(DELETED), sequence.alias(SEQUENCE), warnings.alias(WARNINGS)]
+    if into is None:
+        return checked.where(~F.col(REJECTED)).select(*kept)
+    facts = {f"missing:{c.name}": F.col(f"_text_{c.name}").isNull() for c in contract.columns}
+    for c in rules.checks(contract):
+        if c.severity == FAIL:
+            facts[f"fail:{c.name}"] = facts.get(f"fail:{c.name}", F.lit(False)) | c.violated
+    # Rows are copied where they are counted, so only what is needed behind it goes in.
+    judged = checked.select(
+        *kept,
+        REJECTED,
+        *[fact.alias(f"_{n}") for n, fact in enumerate(facts.values())],
+        *([F.when(F.col(REJECTED), place(F.col(f"{ROW}.source"))).alias("_place")] if places else []),
     )
+    warned = ~F.col(REJECTED) & (F.size(WARNINGS) > 0)
+    counted = judged.observe(
+        into,
+        F.count(F.lit(1)).alias("rows"),
+        F.count_if(REJECTED).alias("rejected"),
+        *[
+            F.count_if(warned & F.array_contains(WARNINGS, name)).alias(f"warn:{name}")
+            for name in dict.fromkeys(c.name for c in warning)
+        ],
+        *[F.count_if(F.col(f"_{n}")).alias(name) for n, name in enumerate(facts)],
+        *([F.collect_set("_place").alias("places")] if places else []),
+    )
+    return counted.where(~F.col(REJECTED)).select(*contract.column_names, DELETED, SEQUENCE, WARNINGS)
 
 
 def rejected(checked: DataFrame, contract: Contract) -> DataFrame:

@@ -123,15 +123,12 @@ def known_keys(context: Context, parent: Contract) -> DataFrame:
     return merged.union(staged.where(~F.col(mapping.DELETED)).select(key)).distinct()
 
 
-def staged_rows(checked: DataFrame, contract: Contract, batch: Batch) -> DataFrame:
-    """Accepted rows as they stand in ``staged.<entity>``."""
-    return checking.accepted(checked, contract).select(
-        *contract.column_names,
-        mapping.DELETED,
-        mapping.SEQUENCE,
-        checking.WARNINGS,
-        F.lit(batch.batch_id).cast("bigint").alias("_batch_id"),
-    )
+def staged_rows(
+    checked: DataFrame, contract: Contract, batch: Batch, into: Observation | None = None, *, places: bool = False
+) -> DataFrame:
+    """Accepted rows as they stand in ``staged.<entity>``; ``into`` and ``places`` as for ``checking.accepted``."""
+    rows = checking.accepted(checked, contract, into, places=places)
+    return rows.withColumn("_batch_id", F.lit(batch.batch_id).cast("bigint"))
 
 
 def take_back(context: Context, batch: Batch) -> None:
@@ -170,10 +167,12 @@ def _publish(
     with report.step(f"publish {name}"):
         figures = Observation(f"{source.name} {name} {batch.batch_id}")
         single = arrived.rows <= MOST_ROWS_WITH_PLACES and _sees_single_rows(source, contract)
-        rows = staged_rows(checking.measured(checked, contract, figures, places=single), contract, batch)
-        names = _names(contract, rejecting=False)
-        wrote, warned = _append(context, rows, staged, batch, names, F.col(checking.WARNINGS))
+        wrote = _append(context, staged_rows(checked, contract, batch, figures, places=single), staged, batch)
         seen = figures.get
+        warned = {name: seen[f"warn:{name}"] for name in _names(contract, rejecting=False)}
+        if seen["rows"] - seen["rejected"] != wrote:
+            # A task that Spark ran twice is counted twice while it writes, but its rows are committed once.
+            warned = _listing(context, staged, batch, list(warned), F.col(checking.WARNINGS))
         total, rejected = seen["rows"] + corrupt, seen["rejected"] + corrupt
         if batch.detail != RELEASED:
             refusals = rules.refusals(contract, total, rejected, seen)
@@ -188,7 +187,8 @@ def _publish(
             if corrupt:
                 unparsed = mapping.raw_rows(bronze.where(is_corrupt(bronze)))
                 bad = bad.unionByName(quarantine.corrupt_rows(unparsed, places, *facts))
-            held, broken = _append(context, bad, kept, batch, list(broken), F.col("reasons.rule"))
+            held = _append(context, bad, kept, batch)
+            broken = _listing(context, kept, batch, list(broken), F.col("reasons.rule"))
     with report.step(f"balance {name}"):
         if (wrote, held) != (total - rejected, rejected):
             # A task that Spark ran twice is counted twice while it writes, but its rows are committed once.
@@ -235,22 +235,20 @@ def _names(contract: Contract, rejecting: bool) -> list[str]:
     return list(dict.fromkeys(c.name for c in rules.checks(contract) if c.rejects == rejecting))
 
 
-def _append(
-    context: Context, rows: DataFrame, table: str, batch: Batch, names: list[str], listed: Column
-) -> tuple[int, dict[str, int]]:
-    """Append a batch's rows; returns how many the commit has, and how many of them list each of ``names``."""
-    counts = [F.count(F.lit(1)).alias("*"), *[F.count_if(F.array_contains(listed, n)).alias(n) for n in names]]
-    figures = Observation(f"{table} {batch.batch_id}")
-    written = context.warehouse.append(rows.observe(figures, *counts), table, batch.transaction(table))
+def _append(context: Context, rows: DataFrame, table: str, batch: Batch) -> int:
+    """Append a batch's rows; returns how many the commit has."""
+    written = context.warehouse.append(rows, table, batch.transaction(table))
     if written is None:
         raise TryAgain(f"another run has written batch {batch.batch_id}", where=table, todo="Run it again later.")
-    counted = figures.get
-    if counted["*"] != written:
-        # A task ran twice.
-        there = context.warehouse.read(table).where(F.col("_batch_id") == batch.batch_id).agg(*counts).first()
-        assert there is not None
-        counted = there.asDict()
-    return written, {name: counted[name] for name in names}
+    return written
+
+
+def _listing(context: Context, table: str, batch: Batch, names: list[str], listed: Column) -> dict[str, int]:
+    """How many of a batch's rows in a table list each of some names."""
+    counts = [F.count_if(F.array_contains(listed, name)).alias(name) for name in names]
+    there = context.warehouse.read(table).where(F.col("_batch_id") == batch.batch_id).agg(*counts).first()
+    assert there is not None
+    return there.asDict()
 
 
 def _recount(checked: DataFrame) -> tuple[int, int]:
