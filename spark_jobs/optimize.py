@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from argparse import BooleanOptionalAction
+
 from lakehouse import cli
 
 
 def build_parser():  # type: ignore[no-untyped-def]
     p = cli.parser("optimize", __doc__ or "")
-    p.add_argument("--dry-run", action="store_true", help="only tell what would be done")
-    p.add_argument("--vacuum", action="store_true", help="also delete files that no recent version needs")
+    p.add_argument("--dry-run", action=BooleanOptionalAction, default=False, help="only tell what would be done")
+    p.add_argument(
+        "--vacuum", action=BooleanOptionalAction, default=False, help="also delete files that no recent version needs"
+    )
     p.add_argument("--retain-hours", type=int, default=168, help="how far back versions stay readable (default: 168)")
     return p
 

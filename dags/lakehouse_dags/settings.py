@@ -25,12 +25,14 @@ class Settings:
     spark_conn_id: str
     pool: str
     schedule: str | None
+    maintenance_schedule: str | None
 
 
 def settings() -> Settings:
     def value(name: str, default: str) -> str:
         return os.environ.get(f"LAKEHOUSE_{name}") or default
 
+    maintenance = value("MAINTENANCE_SCHEDULE", "0 3 * * *")
     return Settings(
         warehouse=value("WAREHOUSE", str(ROOT / "var/warehouse")),
         landing=value("LANDING", str(ROOT / "var/landing")),
@@ -41,4 +43,5 @@ def settings() -> Settings:
         spark_conn_id=value("SPARK_CONN_ID", "lakehouse_spark"),
         pool=value("POOL", "lakehouse"),
         schedule=os.environ.get("LAKEHOUSE_SCHEDULE") or None,
+        maintenance_schedule=None if maintenance.lower() == "none" else maintenance,
     )

@@ -12,8 +12,6 @@ import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from decimal import Decimal
 from types import MappingProxyType
 from typing import cast
 
@@ -26,40 +24,10 @@ from pyspark.sql.types import StructType
 
 from lakehouse.errors import ConfigurationError, InternalError
 from lakehouse.report import RunReport
+from lakehouse.sql import literal, quote
 
 SPECIAL = re.compile(r"[ ,;{}()\n\t=]")
 TABLE = re.compile(r"(bronze|staged|quarantine|silver|gold|ops)\.[a-z][a-z0-9_]*")
-
-
-def quote(identifier: str) -> str:
-    """A name as SQL text, whatever characters it has."""
-    return "`" + identifier.replace("`", "``") + "`"
-
-
-def literal(value: object) -> str:
-    """A value of a row as SQL text. Delta's parser takes no parameters, and prunes files by literals only.
-
-    Raises:
-        TypeError: a value of a type that no key has.
-    """
-    match value:
-        case None:
-            return "NULL"
-        case bool() | int():
-            return str(value)
-        case str():
-            return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-        case bytes() | bytearray():
-            return f"X'{value.hex()}'"
-        case Decimal():
-            return f"{value:f}BD"
-        case float():
-            return f"CAST('{value!r}' AS DOUBLE)"
-        case datetime():
-            return f"TIMESTAMP '{value.astimezone(UTC).isoformat(sep=' ', timespec='microseconds')}'"
-        case date():
-            return f"DATE '{value.isoformat()}'"
-    raise TypeError(f"no SQL literal for {type(value).__name__}")
 
 
 def _nullable_ddl(rows: DataFrame) -> str:
@@ -237,7 +205,13 @@ class Warehouse:
     def append_always(self, rows: DataFrame, table: str) -> None:
         """Append rows of which a second copy does no harm; creates the table for the first ones."""
         self.create(table, _nullable_ddl(rows))
-        self._save(rows.write.format("delta").mode("append"), table)
+        writer = rows.write.format("delta").mode("append")
+        if table.startswith("ops."):
+            # No report tells the versions of the records; looking one up takes as long as the write.
+            self._write(writer, table)
+            self._report.wrote = True
+        else:
+            self._save(writer, table)
 
     def replace(self, rows: DataFrame, table: str, where: str) -> int:
         """Replace the rows that satisfy ``where`` in one commit; returns how many rows were written.
@@ -394,18 +368,20 @@ class Warehouse:
     def _save(self, writer: DataFrameWriter, table: str) -> int | None:
         """Commit a write; returns how many rows it wrote, None if there was nothing to commit, or Delta knew the transaction."""
         mark = f"{self._mark}-{next(self._marks)}"
-        writer = writer.option("userMetadata", mark)
-        if self.location.startswith("catalog:"):
-            writer.saveAsTable(self.sql_name(table))
-        else:
-            layer, name = table.split(".")
-            writer.save(f"{self.location}/{layer}/{name}")
+        self._write(writer.option("userMetadata", mark), table)
         version = self._version_marked(table, mark)
         if version is None:
             return None
         self._note_version(table, version)
         metrics = version["operationMetrics"]
         return int(metrics["numOutputRows"]) - int(metrics.get("numCopiedRows") or 0)
+
+    def _write(self, writer: DataFrameWriter, table: str) -> None:
+        if self.location.startswith("catalog:"):
+            writer.saveAsTable(self.sql_name(table))
+        else:
+            layer, name = table.split(".")
+            writer.save(f"{self.location}/{layer}/{name}")
 
     def _note_write(self, table: str) -> None:
         self._note_version(table, self._newest(table))

@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse.contracts import SEQUENCE_DDL, Contract
-from lakehouse.tables import quote
+from lakehouse.sql import quote
 
 SEQUENCE, DELETED, SEEN, FIRST = "_sequence", "_deleted", "_seen", "_first"
 

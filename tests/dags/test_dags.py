@@ -16,7 +16,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from lakehouse_airflow.operators import StageOperator
 from support import ROOT
 
-DAGS = {"medallion_batch", "quarantine_replay", "rebuild_features", "training_set"}
+DAGS = {"medallion_batch", "quarantine_replay", "rebuild_features", "table_maintenance", "training_set"}
 STAGES = ["ingest", "validate", "merge", "featurize", "optimize"]
 
 
@@ -188,6 +188,13 @@ def test_the_exact_argv_of_a_replay(bag: DagBag, params: dict, own: dict) -> Non
             {"start": "2026-03-01", "end": "2026-03-08", "every": 7, "from_events": True},
             ["--start", "2026-03-01", "--end", "2026-03-08", "--every", "7", "--recompute", "all"],
         ),
+        ("table_maintenance", "optimize", {}, ["--only", "", "--no-dry-run", "--vacuum", "--retain-hours", "168"]),
+        (
+            "table_maintenance",
+            "optimize",
+            {"tables": ["silver.customers", "orders"], "dry_run": True, "vacuum": False, "retain_hours": 400},
+            ["--only", "silver.customers,orders", "--dry-run", "--no-vacuum", "--retain-hours", "400"],
+        ),
         (
             "training_set",
             "training_set",
@@ -244,3 +251,6 @@ def test_settings_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (settings().warehouse, settings().schedule) == ("/data/w", "@daily")
     monkeypatch.delenv("LAKEHOUSE_SCHEDULE")
     assert settings().schedule is None
+    assert settings().maintenance_schedule == "0 3 * * *"
+    monkeypatch.setenv("LAKEHOUSE_MAINTENANCE_SCHEDULE", "none")
+    assert settings().maintenance_schedule is None

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from lakehouse.errors import InternalError
 from lakehouse.merging.stage import merge
 from lakehouse.report import RunReport
-from lakehouse.tables import Warehouse, literal
+from lakehouse.sql import literal
+from lakehouse.tables import Warehouse
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 from version_model import CUSTOMERS, Version, frame

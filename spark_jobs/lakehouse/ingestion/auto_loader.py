@@ -21,7 +21,7 @@ from lakehouse.ingestion.landing import ARCHIVE
 from lakehouse.ingestion.ledger import AUTO_LOADER, Ledger, files_in_bronze
 from lakehouse.progress import CORRUPT_ROWS, Progress
 from lakehouse.sources import Input, select_inputs
-from lakehouse.tables import quote
+from lakehouse.sql import quote
 
 EVOLUTION = {"rescue": "rescue", "evolve": "addNewColumns", "fail": "failOnNewColumns"}
 CLEANING = {"keep": "OFF", "archive": "MOVE", "delete": "DELETE"}

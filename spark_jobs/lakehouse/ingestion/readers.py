@@ -12,7 +12,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from lakehouse.ingestion.columns import undeclared
 from lakehouse.sources import Input
-from lakehouse.tables import quote
+from lakehouse.sql import quote
 
 CORRUPT, RESCUED, SOURCE = "_corrupt", "_rescued", "_source"
 PARSER_CORRUPT = "lakehouse corrupt record"

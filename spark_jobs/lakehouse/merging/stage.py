@@ -12,7 +12,8 @@ from lakehouse.cli import Context
 from lakehouse.contracts import SEQUENCE_DDL, Contract, select_entities
 from lakehouse.parallel import side_by_side
 from lakehouse.progress import DONE, Batch, Progress
-from lakehouse.tables import Warehouse, quote
+from lakehouse.sql import quote
+from lakehouse.tables import Warehouse
 
 
 def run(context: Context) -> None:

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse import contracts
-from lakehouse.tables import quote
+from lakehouse.sql import quote
 from lakehouse.validation import values
 
 TYPES = ("boolean", "int", "bigint", "double", "timestamp")

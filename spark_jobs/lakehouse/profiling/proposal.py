@@ -10,7 +10,7 @@ import yaml
 from open_data_contract_standard.model import OpenDataContractStandard
 
 from lakehouse.profiling.measure import MOST_DIGITS, MOST_VALUES_OF_AN_ENUM, Figures
-from lakehouse.tables import quote
+from lakehouse.sql import quote
 
 LOGICAL = {"int": "integer", "bigint": "integer", "double": "number", "boolean": "boolean", "timestamp": "timestamp"}
 PERSONAL = re.compile(r"name|mail|phone|address|street|birth|zip|postcode|iban")

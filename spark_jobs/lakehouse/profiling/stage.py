@@ -16,7 +16,7 @@ from lakehouse.odcs import load_contract
 from lakehouse.profiling import measure, proposal
 from lakehouse.report import RunReport
 from lakehouse.sources import Input
-from lakehouse.tables import quote
+from lakehouse.sql import quote
 
 SUFFIXES = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
 GLOB = re.compile(r"[*?\[]")

@@ -61,13 +61,13 @@ def publish(context: Context, source: Input, batch: Batch, arrived: Arrived) -> 
     entities = [c for name, c in context.entities.items() if name in dict(source.sql)]
     published = []
     with expressions_of(source):
-        good = mapping.raw_rows(bronze.where(~is_corrupt(bronze)))
+        good = _readable(bronze, arrived)
         for contract in entities:
             known = known_rows(context, contract)
             checked = check(source, contract, good, known)
 
             def again(few: DataFrame, contract: Contract = contract, known: dict[str, DataFrame] = known) -> DataFrame:
-                return check(source, contract, mapping.raw_rows(few.where(~is_corrupt(few))), known)
+                return check(source, contract, _readable(few, arrived), known)
 
             try:
                 published.append(_publish(context, source, contract, batch, checked, again, bronze, good, arrived))
@@ -79,6 +79,11 @@ def publish(context: Context, source: Input, batch: Batch, arrived: Arrived) -> 
         ):
             _count_left_out(context, source, good, arrived.rows - arrived.corrupt)
     return published
+
+
+def _readable(bronze: DataFrame, arrived: Arrived) -> DataFrame:
+    """The raw rows that are not corrupt; where ingest has found none, nobody looks at every cell again."""
+    return mapping.raw_rows(bronze.where(~is_corrupt(bronze)) if arrived.corrupt else bronze)
 
 
 def bronze_rows(context: Context, source: Input, batches: tuple[int, ...]) -> DataFrame:

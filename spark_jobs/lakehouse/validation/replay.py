@@ -22,7 +22,7 @@ from lakehouse.errors import ConfigurationError, InternalError, UsageError
 from lakehouse.ingestion.readers import is_corrupt
 from lakehouse.progress import Batch, Progress
 from lakehouse.sources import Input
-from lakehouse.tables import quote
+from lakehouse.sql import quote
 from lakehouse.validation import checking, mapping, publishing, quarantine
 from lakehouse.validation.quarantine import DISCARDED, OPEN, REPLAYED
 

@@ -1,0 +1,83 @@
+"""# table_maintenance
+
+Compacts and clusters the tables that need it, and deletes the files that no recent version of a table needs.
+
+**When.** Daily at 03:00 UTC, or on the cron expression in `LAKEHOUSE_MAINTENANCE_SCHEDULE` (`none`: only by
+hand). `medallion_batch` compacts as well, but it never deletes files.
+
+**Needs.** What `medallion_batch` needs. It takes turns with it: both use the pool `lakehouse`.
+
+**Parameters**
+
+| name | meaning |
+|---|---|
+| `tables` | tables (`silver.customers`) or names in all layers (`customers`); empty: all |
+| `dry_run` | only tell what each table would get |
+| `vacuum` | delete the files that no version of the last `retain_hours` needs |
+| `retain_hours` | how far back readers may still look; a week at least |
+
+**When it fails.** The task's last line says what is wrong and what to do. Running it again is always safe: it
+changes how rows are stored, never which rows there are.
+
+| exit code | meaning | what to do |
+|---|---|---|
+| 64 | a parameter is wrong | mend what the message names |
+| 69, 75 | service unreachable, concurrent writer | nothing: the task is tried again |
+| 70 | a bug | report it, with the task's log |
+| 78 | wrong configuration or contract | mend the file that the message names |
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from airflow.sdk import DAG, Param
+from lakehouse_dags.settings import settings
+from lakehouse_dags.stages import DEFAULT_ARGS, stage_task
+
+SETTINGS = settings()
+
+with DAG(
+    dag_id="table_maintenance",
+    description="Compact, cluster and vacuum the tables that need it",
+    doc_md=__doc__,
+    schedule=SETTINGS.maintenance_schedule,
+    start_date=datetime(2024, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    tags=["lakehouse", "maintenance"],
+    params={
+        "tables": Param(
+            default=[],
+            type="array",
+            items={"type": "string", "pattern": r"^([a-z]+\.)?[A-Za-z_][A-Za-z0-9_]*$"},
+            title="Tables",
+            description="Such as silver.customers, or customers for all layers, one a line. Empty: all.",
+        ),
+        "dry_run": Param(
+            default=False, type="boolean", title="Dry run", description="Only tell what each table would get."
+        ),
+        "vacuum": Param(
+            default=True,
+            type="boolean",
+            title="Delete files",
+            description="Delete the files that no version of the time below needs.",
+        ),
+        "retain_hours": Param(
+            default=168,
+            type="integer",
+            minimum=168,
+            title="Keep versions for (hours)",
+            description="Readers may look back so far; a week at least.",
+        ),
+    },
+) as dag:
+    stage_task(
+        "optimize",
+        SETTINGS,
+        *("--only", "{{ params.tables | join(',') }}"),
+        "{{ '--dry-run' if params.dry_run else '--no-dry-run' }}",
+        "{{ '--vacuum' if params.vacuum else '--no-vacuum' }}",
+        *("--retain-hours", "{{ params.retain_hours }}"),
+    )

@@ -1,0 +1,37 @@
+"""Names and values as SQL text."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+
+def quote(identifier: str) -> str:
+    """A name as SQL text, whatever characters it has."""
+    return "`" + identifier.replace("`", "``") + "`"
+
+
+def literal(value: object) -> str:
+    """A value of a row as SQL text. Delta's parser takes no parameters, and prunes files by literals only.
+
+    Raises:
+        TypeError: a value of a type that no key has.
+    """
+    match value:
+        case None:
+            return "NULL"
+        case bool() | int():
+            return str(value)
+        case str():
+            return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        case bytes() | bytearray():
+            return f"X'{value.hex()}'"
+        case Decimal():
+            return f"{value:f}BD"
+        case float():
+            return f"CAST('{value!r}' AS DOUBLE)"
+        case datetime():
+            return f"TIMESTAMP '{value.astimezone(UTC).isoformat(sep=' ', timespec='microseconds')}'"
+        case date():
+            return f"DATE '{value.isoformat()}'"
+    raise TypeError(f"no SQL literal for {type(value).__name__}")
