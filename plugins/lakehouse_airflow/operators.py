@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,8 @@ from airflow.exceptions import AirflowException
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.bases.hook import BaseHook
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+
+from lakehouse_airflow.processes import MARK, end_processes
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -37,7 +37,8 @@ class StageOperator(SparkSubmitOperator):
     * the stage's exit code decides: 69 and 75, and a process that was killed, are tried again;
       every other failure is final, with the stage's own line as the reason;
     * the run report becomes the task's XCom;
-    * the whole process group ends with the task, not the JVM alone.
+    * every process ends with the task, not the JVM alone; and what an attempt has left running on this
+      host, because its worker died, is ended before the next one begins.
 
     :param report_path: where the script writes its run report; passed to it as ``--report``. (templated)
     """
@@ -54,6 +55,8 @@ class StageOperator(SparkSubmitOperator):
         report = Path(self.report_path)
         # A report of an earlier attempt must not be taken for this one's.
         report.unlink(missing_ok=True)
+        end_processes(self.report_path)
+        self.env_vars = {**(self.env_vars or {}), MARK: self.report_path}
         self._hook = hook = self._get_hook()
         try:
             hook.submit(self.application, start_new_session=True)
@@ -68,14 +71,7 @@ class StageOperator(SparkSubmitOperator):
         return result
 
     def on_kill(self) -> None:
-        process = getattr(self._hook, "_submit_sp", None)
-        if process is not None and process.poll() is None:
-            self.log.info("Ending process group %s", process.pid)
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(timeout=5)
-            except Exception:
-                os.killpg(process.pid, signal.SIGKILL)
+        end_processes(self.report_path)
 
     def _check_connection(self) -> None:
         variable = f"AIRFLOW_CONN_{self._conn_id.upper()}"

@@ -8,10 +8,12 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from airflow.exceptions import AirflowException
 from airflow.sdk.exceptions import AirflowFailException
 from lakehouse_airflow.operators import StageOperator
+from lakehouse_airflow.processes import end_processes
 
 
 @pytest.fixture
@@ -98,35 +100,57 @@ def test_the_report_of_an_earlier_attempt_is_not_taken_for_this_ones(submit, tmp
         operator.execute({})
 
 
-def test_killing_the_task_ends_every_process(submit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    operator = submit(f"trap '' TERM\nsleep 300 &\necho $! > {tmp_path}/child\nwhile true; do sleep 0.1; done")
-    failed: list[BaseException] = []
+class AtWork:
+    """The operator at work in a thread, and a process that its spark-submit has started."""
 
-    def run() -> None:
-        try:
-            operator.execute({})
-        except BaseException as error:
-            failed.append(error)
+    def __init__(self, operator: StageOperator, child: Path) -> None:
+        self.error: BaseException | None = None
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    deadline = time.monotonic() + 20
-    while not (tmp_path / "child").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    child = int((tmp_path / "child").read_text())
+        def run() -> None:
+            try:
+                operator.execute({})
+            except BaseException as error:
+                self.error = error
+
+        self._thread = threading.Thread(target=run)
+        self._thread.start()
+        deadline = time.monotonic() + 20
+        while not (child.exists() and child.read_text().endswith("\n")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.child = psutil.Process(int(child.read_text()))
+
+    def ends_by_a_signal(self) -> bool:
+        self._thread.join(timeout=10)
+        return not self._thread.is_alive() and "ended by signal" in str(self.error)
+
+
+STUBBORN = "trap '' TERM\nsetsid sleep 300 &\necho $! > {child}\nwhile true; do sleep 0.1; done"
+"""Ignores SIGTERM, and has a child in a session of its own."""
+
+
+def test_killing_the_task_ends_every_process_within_ten_seconds(submit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    operator = submit(STUBBORN.format(child=tmp_path / "child"))
+    attempt = AtWork(operator, tmp_path / "child")
+    begin = time.monotonic()
     operator.on_kill()
-    thread.join(timeout=20)
-    assert not thread.is_alive()
-    assert failed
-    assert gone(child)
+    assert attempt.ends_by_a_signal()
+    assert time.monotonic() - begin < 10
+    assert not attempt.child.is_running() or attempt.child.status() == psutil.STATUS_ZOMBIE
 
 
-def gone(pid: int) -> bool:
-    """Whether a process ends within five seconds."""
-    for _ in range(100):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    return False
+def test_what_an_attempt_has_left_running_ends_before_the_next_one_begins(submit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    lost = AtWork(submit(STUBBORN.format(child=tmp_path / "child")), tmp_path / "child")
+    report = {"stage": "merge", "warnings": []}
+    still_there = f"grep -qs '^State:.[^Z]' /proc/{lost.child.pid}/status"
+    again = submit(f"{still_there} && exit 70\n{leave(report)}")
+    assert again.execute({}) == report
+    assert lost.ends_by_a_signal()
+
+
+def test_the_processes_of_another_task_go_on(submit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    operator = submit(STUBBORN.format(child=tmp_path / "child"))
+    attempt = AtWork(operator, tmp_path / "child")
+    assert end_processes(f"{operator.report_path}/another") == 0
+    assert attempt.child.is_running()
+    operator.on_kill()
+    assert attempt.ends_by_a_signal()
