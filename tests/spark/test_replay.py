@@ -231,8 +231,8 @@ def test_held_orphans_are_released_when_their_parent_arrives(spark: SparkSession
 def test_a_run_that_loses_a_row_fails(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     staged_rows = publishing.staged_rows
 
-    def lossy(*args: Any) -> Any:
-        return staged_rows(*args).where("product_id <> 'P1'")
+    def lossy(*args: Any, **kwargs: Any) -> Any:
+        return staged_rows(*args, **kwargs).where("product_id <> 'P1'")
 
     with monkeypatch.context() as m:
         m.setattr(publishing, "staged_rows", lossy)

@@ -250,6 +250,8 @@ def _append(context: Context, rows: DataFrame, table: str, batch: Batch) -> int:
 
 def _listing(context: Context, table: str, batch: Batch, names: list[str], listed: Column) -> dict[str, int]:
     """How many of a batch's rows in a table list each of some names."""
+    if not names:
+        return {}
     counts = [F.count_if(F.array_contains(listed, name)).alias(name) for name in names]
     there = context.warehouse.read(table).where(F.col("_batch_id") == batch.batch_id).agg(*counts).first()
     assert there is not None
