@@ -21,7 +21,8 @@ def main() -> None:
     options = arguments(__doc__ or "")
     rows = training_set(options.warehouse, options.set)
     train, test = hold_out(rows)
-    features = [c for c in rows.columns if c not in (*LABELS, "customer_id", "as_of") and rows[c].dtype != object]
+    known = train.columns[train.notna().any()]
+    features = [c for c in known if c not in (*LABELS, "customer_id", "as_of") and rows[c].dtype != object]
     model = HistGradientBoostingClassifier(learning_rate=0.05, max_iter=150, max_leaf_nodes=8, random_state=0)
     model.fit(train[features], train["churned"])
     # One feature, put on the scale of probabilities, so that all three can be compared in the same way.

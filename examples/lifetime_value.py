@@ -47,10 +47,12 @@ def expected_spend(buyers: pd.DataFrame) -> np.ndarray:
     with warnings.catch_warnings():
         # The optimiser looks at values at which the likelihood is not defined.
         warnings.simplefilter("ignore", RuntimeWarning)
-        purchases = BetaGeoFitter(penalizer_coef=0.001).fit(*rfm)
+        # A small penalty, without which it does not converge where next to nobody seems to drop out.
+        purchases = BetaGeoFitter(penalizer_coef=0.05).fit(*rfm)
         days = purchases.conditional_expected_number_of_purchases_up_to_time(HORIZON_DAYS, *rfm)
         again = buyers[(buyers["rfm_frequency"] > 0) & (buyers["rfm_monetary"] > 0)]
-        value = GammaGammaFitter(penalizer_coef=0.001).fit(again["rfm_frequency"], again["rfm_monetary"])
+        # None here: one that pushes q below 1 makes the mean of all customers negative.
+        value = GammaGammaFitter().fit(again["rfm_frequency"], again["rfm_monetary"])
         # Who came once has no repeat purchase to learn from, and gets the mean of all.
         spend = value.conditional_expected_average_profit(buyers["rfm_frequency"], buyers["rfm_monetary"].clip(lower=0))
     return np.asarray(days) * spend.to_numpy()
@@ -60,7 +62,7 @@ def figures(actual: np.ndarray, predicted: np.ndarray) -> tuple[str, ...]:
     """Sum, its relative error, mean absolute error, Spearman's correlation, and the share of all spend that the tenth
     of the customers with the highest prediction makes up."""
     constant = np.ptp(predicted) == 0
-    rank = pd.Series(predicted).corr(pd.Series(actual), method="spearman")
+    rank = np.nan if constant else pd.Series(predicted).corr(pd.Series(actual), method="spearman")
     top = np.argsort(-predicted, kind="stable")[: len(actual) // 10]
     return (
         f"{predicted.sum():,.0f}",
