@@ -78,6 +78,15 @@ class Shop:
         return [files[n :: self.deliveries] for n in range(self.deliveries)]
 
 
+def make_shop(spark: SparkSession, folder: Path, rows: int, deliveries: int, seed: int) -> Shop:
+    """Generate a shop of so many rows into a folder."""
+    generate(
+        spark, str(folder), Scale(rows, DAYS, START.date()), seed, 2.0, RunReport("generate", "equivalence", START)
+    )
+    files = sorted((f for e in SILVER for f in (folder / "shop" / e).rglob("part-*")), key=lambda f: f.parent.name)
+    return Shop(spark, folder, files, deliveries, seed)
+
+
 def deliver(landing: Path, delivery: Delivery) -> None:
     """Files keep the time of their first delivery, as a copy between stores does: it is part of the sequence."""
     for file, name in delivery:
@@ -211,11 +220,7 @@ def main() -> int:
         result.add_column(column, justify="left" if column == "way" else "right")
     wrong = 0
     with tempfile.TemporaryDirectory() as name:
-        source = Path(name) / "source"
-        scale = Scale(options.rows, DAYS, START.date())
-        generate(spark, str(source), scale, options.seed, 2.0, RunReport("generate", "equivalence", START))
-        files = sorted((f for e in SILVER for f in (source / "shop" / e).rglob("part-*")), key=lambda f: f.parent.name)
-        shop = Shop(spark, source, files, options.deliveries, options.seed)
+        shop = make_shop(spark, Path(name) / "source", options.rows, options.deliveries, options.seed)
         expected: dict[str, tuple[int, str, str]] = {}
         for way in ways:
             CONSOLE.print(f"{way} ...")

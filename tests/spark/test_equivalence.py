@@ -6,11 +6,7 @@ from pathlib import Path
 
 import equivalence
 import pytest
-from equivalence import DAYS, END, START, TABLES, WAYS, Shop, fingerprint
-from lakehouse.report import RunReport
-from lakehouse.synthetic.shop import Scale
-from lakehouse.synthetic.stage import generate
-from pipeline import SILVER
+from equivalence import END, TABLES, WAYS, Shop, fingerprint, make_shop
 from pyspark.sql import SparkSession
 
 LONG = sorted(set(WAYS) - {"one load", "late"})
@@ -18,10 +14,7 @@ LONG = sorted(set(WAYS) - {"one load", "late"})
 
 @pytest.fixture(scope="module")
 def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    folder = tmp_path_factory.mktemp("source")
-    generate(spark, str(folder), Scale(2_000, DAYS, START.date()), 5, 2.0, RunReport("generate", "g", START))
-    files = sorted((f for e in SILVER for f in (folder / "shop" / e).rglob("part-*")), key=lambda f: f.parent.name)
-    return Shop(spark, folder, files, deliveries=2, seed=5)
+    return make_shop(spark, tmp_path_factory.mktemp("source"), rows=2_000, deliveries=2, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +34,7 @@ def test_the_fingerprint_tells_a_value_a_null_a_place_of_a_null_and_a_repeated_r
     spark: SparkSession, tmp_path: Path
 ) -> None:
     def of(name: str, values: str) -> tuple[int, str, str]:
-        rows = spark.sql(f"SELECT *, TIMESTAMP '{END}' AS as_of FROM VALUES {values} AS t(a, b)")
+        rows = spark.sql(f"SELECT *, TIMESTAMP '{END}' AS as_of FROM VALUES {values} AS t(x, y)")
         rows.write.format("delta").save(str(tmp_path / name / "gold" / "things"))
         return fingerprint(spark, tmp_path / name, "gold.things")
 

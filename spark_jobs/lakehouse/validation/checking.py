@@ -134,11 +134,8 @@ def rejected(checked: DataFrame, contract: Contract) -> DataFrame:
         for c in rules.checks(contract)
         if c.rejects
     ]
-    return checked.where(F.col(REJECTED)).select(ROW, _compact(reasons, REASON_DDL).alias(REASONS))
-
-
-def _compact(items: list[SparkColumn], type_: str) -> SparkColumn:
-    return F.array_compact(F.array(*items, F.lit(None).cast(type_)))
+    listed = F.array_compact(F.array(*reasons, F.lit(None).cast(REASON_DDL)))
+    return checked.where(F.col(REJECTED)).select(ROW, listed.alias(REASONS))
 
 
 def _any(conditions) -> SparkColumn:  # type: ignore[no-untyped-def]
