@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, cast, get_args
 
 ROOT = Path(os.environ.get("LAKEHOUSE_ROOT") or Path(__file__).resolve().parents[2])
+Backend = Literal["local", "cluster", "databricks"]
 
 
 @dataclass(frozen=True)
@@ -22,17 +25,31 @@ class Settings:
     contracts: str
     sources: str
     jobs: str
+    leases: str
+    backend: Backend
     spark_conn_id: str
+    databricks_conn_id: str
+    databricks_compute: str | dict[str, Any]
+    databricks_wheel: str
     pool: str
     schedule: str | None
     maintenance_schedule: str | None
 
 
 def settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        ValueError: a variable has a value that it cannot have; the message names it.
+    """
+
     def value(name: str, default: str) -> str:
         return os.environ.get(f"LAKEHOUSE_{name}") or default
 
     maintenance = value("MAINTENANCE_SCHEDULE", "0 3 * * *")
+    backend = value("BACKEND", "local")
+    if backend not in get_args(Backend):
+        raise ValueError(f"LAKEHOUSE_BACKEND is '{backend}'; it must be one of {', '.join(get_args(Backend))}.")
     return Settings(
         warehouse=value("WAREHOUSE", str(ROOT / "var/warehouse")),
         landing=value("LANDING", str(ROOT / "var/landing")),
@@ -40,8 +57,28 @@ def settings() -> Settings:
         contracts=value("CONTRACTS", str(ROOT / "contracts")),
         sources=value("SOURCES", str(ROOT / "sources")),
         jobs=value("JOBS", str(ROOT / "spark_jobs")),
+        leases=value("LEASES", str(ROOT / "var/leases")),
+        backend=cast(Backend, backend),
         spark_conn_id=value("SPARK_CONN_ID", "lakehouse_spark"),
+        databricks_conn_id=value("DATABRICKS_CONN_ID", "databricks_default"),
+        databricks_compute=_compute(value("DATABRICKS_COMPUTE", "serverless")),
+        databricks_wheel=value("DATABRICKS_WHEEL", ""),
         pool=value("POOL", "lakehouse"),
         schedule=os.environ.get("LAKEHOUSE_SCHEDULE") or None,
         maintenance_schedule=None if maintenance.lower() == "none" else maintenance,
     )
+
+
+def _compute(text: str) -> str | dict[str, Any]:
+    """``serverless``, or a JSON object with what the Jobs API calls existing_cluster_id or new_cluster."""
+    if text == "serverless":
+        return text
+    try:
+        compute = json.loads(text)
+    except ValueError:
+        compute = None
+    if not isinstance(compute, dict) or len(compute.keys() & {"existing_cluster_id", "new_cluster"}) != 1:
+        raise ValueError(
+            "LAKEHOUSE_DATABRICKS_COMPUTE must be 'serverless' or a JSON object with existing_cluster_id or new_cluster."
+        )
+    return compute

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from lakehouse_airflow.operators import StageOperator
+from airflow.sdk import BaseOperator
+from lakehouse_airflow.outcome import TABLES
+from lakehouse_airflow.spark import SparkStageOperator
 
 from lakehouse_dags.settings import Settings
 
@@ -18,27 +21,46 @@ DEFAULT_ARGS = {
 }
 
 
-def stage_task(stage: str, settings: Settings, *arguments: str) -> StageOperator:
-    """A task that runs ``spark_jobs/<stage>.py``.
+CHANGES_NO_ROWS = ("optimize",)
+
+
+def stage_task(stage: str, settings: Settings, *arguments: str) -> BaseOperator:
+    """A task that runs ``spark_jobs/<stage>.py`` on the backend that the settings name.
 
     Args:
         arguments: the stage's own arguments, templated; the common ones are added here.
     """
     report = f"{settings.reports}/{{{{ dag.dag_id }}}}/{{{{ run_id }}}}/{stage}.json"
-    return StageOperator(
-        task_id=stage,
-        application=f"{settings.jobs}/{stage}.py",
+    argv = [
+        *("--warehouse", settings.warehouse),
+        *("--contracts", settings.contracts),
+        *("--sources", settings.sources),
+        *("--run-id", "{{ run_id }}"),
+        *("--report", report),
+    ]
+    common: dict[str, Any] = {
+        "task_id": stage,
+        "application": f"{settings.jobs}/{stage}.py",
+        "report_path": report,
+        "pool": settings.pool,
+        "outlets": [] if stage in CHANGES_NO_ROWS else [TABLES],
+    }
+    if settings.backend == "databricks":
+        # Here, because it takes a second that every parse of a DAG file would pay.
+        from lakehouse_airflow.databricks import DatabricksStageOperator
+
+        return DatabricksStageOperator(
+            **common,
+            application_args=[*argv, *arguments],
+            databricks_conn_id=settings.databricks_conn_id,
+            compute=settings.databricks_compute,
+            wheel=settings.databricks_wheel,
+        )
+    return SparkStageOperator(
+        **common,
+        application_args=[*argv, "--lease", f"{settings.leases}/{stage}", *arguments],
         conn_id=settings.spark_conn_id,
+        on_cluster=settings.backend == "cluster",
         name=f"lakehouse-{stage}",
-        report_path=report,
-        application_args=[
-            *("--warehouse", settings.warehouse),
-            *("--contracts", settings.contracts),
-            *("--sources", settings.sources),
-            *("--run-id", "{{ run_id }}"),
-            *("--report", report),
-            *arguments,
-        ],
         env_vars={"TZ": "UTC"},
-        pool=settings.pool,
     )

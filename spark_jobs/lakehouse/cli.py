@@ -15,6 +15,7 @@ import sys
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
-from lakehouse import __version__, parallel
+from lakehouse import __version__, lease, parallel
 from lakehouse.contracts import Contract, entities
 from lakehouse.errors import ConfigurationError, LakehouseError, ServiceUnavailable, TryAgain, UsageError
 from lakehouse.odcs import load_contracts
@@ -82,6 +83,7 @@ def parser(stage: str, description: str) -> argparse.ArgumentParser:
     p.add_argument("--run-id", metavar="ID", help="name of this run in reports and ledgers (default: a new one)")
     p.add_argument("--as-of", metavar="INSTANT", help="ISO 8601 instant; a bare date is midnight UTC")
     p.add_argument("--report", metavar="PATH", help="where to write the run report, as JSON")
+    p.add_argument("--lease", metavar="PATH", help="file that lets one run at a time work on what it stands for")
     p.add_argument("--conf-file", metavar="PATH", help="YAML file with settings, named like the arguments")
     return p
 
@@ -109,9 +111,11 @@ def run_stage(
 
     def work(args: argparse.Namespace, report: RunReport) -> None:
         report.run_id = args.run_id or report.run_id
-        context = _context(stage, _checked(args), report, now)
-        built.append(context)
-        function(context)
+        path = _checked(args).lease
+        with lease.hold(path, report.run_id, report.say) if path else nullcontext() as held:
+            context = _context(stage, args, report, now, held)
+            built.append(context)
+            function(context)
 
     return guard(report, p, work, argv, lambda: _record_run(built, report))
 
@@ -202,7 +206,9 @@ def _checked(args: argparse.Namespace) -> argparse.Namespace:
     return args
 
 
-def _context(stage: str, args: argparse.Namespace, report: RunReport, now: datetime) -> Context:
+def _context(
+    stage: str, args: argparse.Namespace, report: RunReport, now: datetime, held: lease.Lease | None
+) -> Context:
     contracts = load_contracts(args.contracts)
     report.contracts = {name: c.fingerprint for name, c in contracts.items()}
     silver = entities(contracts)
@@ -217,7 +223,8 @@ def _context(stage: str, args: argparse.Namespace, report: RunReport, now: datet
     as_of = instant(args.as_of) if args.as_of else None
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/|catalog:", args.warehouse):
         args.warehouse = str(Path(args.warehouse).absolute())
-    warehouse = Warehouse(build_session(f"lakehouse {stage}"), args.warehouse, report)
+    fence = {"fence": held.check} if held else {}
+    warehouse = Warehouse(build_session(f"lakehouse {stage}"), args.warehouse, report, **fence)
     return Context(warehouse, contracts, silver, inputs, only, report.run_id, now, as_of, report, args)
 
 

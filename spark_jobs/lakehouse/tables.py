@@ -10,7 +10,7 @@ import itertools
 import re
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import cast
@@ -56,8 +56,12 @@ class Transaction:
 class Warehouse:
     """The tables below one location, as seen by one run."""
 
-    def __init__(self, spark: SparkSession, location: str, report: RunReport) -> None:
+    def __init__(
+        self, spark: SparkSession, location: str, report: RunReport, fence: Callable[[], None] = lambda: None
+    ) -> None:
+        """``fence`` is asked before each change, and raises when this run may write no more."""
         self.spark = spark
+        self._fence = fence
         self.location = location.rstrip("/")
         self._report = report
         self._known: set[str] = set()
@@ -101,7 +105,7 @@ class Warehouse:
 
     def _create(self, table: str, ddl: str, partition_by: Sequence[str]) -> None:
         if self.location.startswith("catalog:"):
-            self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {self.sql_name(table).rpartition('.')[0]}")
+            self._change(f"CREATE SCHEMA IF NOT EXISTS {self.sql_name(table).rpartition('.')[0]}")
         partitions = f" PARTITIONED BY ({', '.join(map(quote, partition_by))})" if partition_by else ""
         properties = {"delta.checkpointPolicy": "classic"}
         if table.startswith(("bronze.", "staged.")):
@@ -114,7 +118,7 @@ class Warehouse:
             # Parquet has no such names; Delta can map them.
             properties["delta.columnMapping.mode"] = "name"
         listed = ", ".join(f"'{k}' = '{v}'" for k, v in properties.items())
-        self.spark.sql(
+        self._change(
             f"CREATE TABLE IF NOT EXISTS {self.sql_name(table)} ({ddl}) USING delta{partitions} TBLPROPERTIES ({listed})"
         )
         self._known.add(table)
@@ -124,7 +128,7 @@ class Warehouse:
         missing = [f for f in cast(StructType, StructType.fromDDL(ddl)).fields if f.name not in there]
         if missing:
             columns = ", ".join(f"{quote(f.name)} {f.dataType.simpleString()}" for f in missing)
-            self.spark.sql(f"ALTER TABLE {self.sql_name(table)} ADD COLUMNS ({columns})")
+            self._change(f"ALTER TABLE {self.sql_name(table)} ADD COLUMNS ({columns})")
             self._note_write(table)
 
     def read(
@@ -299,7 +303,7 @@ class Warehouse:
         rows.createOrReplaceTempView(view)
         statement = f"MERGE INTO {self.sql_name(table)} t USING {quote(view)} s ON {' AND '.join(on)} {clauses}"
         try:
-            counts = self.spark.sql(statement).first()
+            counts = self._change(statement).first()
         except Exception as error:
             if "DELTA_MULTIPLE_SOURCE_ROW_MATCHING_TARGET_ROW_IN_MERGE" in str(error):
                 raise InternalError(
@@ -316,7 +320,7 @@ class Warehouse:
     def optimize(self, table: str, z_order_by: Sequence[str] = ()) -> tuple[int, int]:
         """Compact a table, clustered by columns when some are named; returns files added and removed."""
         order = f" ZORDER BY ({', '.join(map(quote, z_order_by))})" if z_order_by else ""
-        done = self.spark.sql(f"OPTIMIZE {self.sql_name(table)}{order}").select("metrics.*").first()
+        done = self._change(f"OPTIMIZE {self.sql_name(table)}{order}").select("metrics.*").first()
         assert done is not None
         if done["numFilesAdded"] or done["numFilesRemoved"]:
             self._note_write(table)
@@ -324,17 +328,17 @@ class Warehouse:
 
     def vacuum(self, table: str, retain_hours: int) -> None:
         """Delete files that no version younger than ``retain_hours`` needs."""
-        self.spark.sql(f"VACUUM {self.sql_name(table)} RETAIN {int(retain_hours)} HOURS").collect()
+        self._change(f"VACUUM {self.sql_name(table)} RETAIN {int(retain_hours)} HOURS").collect()
 
     def delete_batch(self, table: str, batch_id: int) -> None:
         """Take back the rows of a batch that nobody has read yet."""
         if self.rows_of_batch(table, batch_id):
-            self.spark.sql(f"DELETE FROM {self.sql_name(table)} WHERE _batch_id = {int(batch_id)}")  # noqa: S608
+            self._change(f"DELETE FROM {self.sql_name(table)} WHERE _batch_id = {int(batch_id)}")  # noqa: S608
             self._note_write(table)
 
     def delete(self, table: str, condition: str) -> None:
         """Delete the rows that satisfy a condition; no version is written when there are none."""
-        counted = self.spark.sql(f"DELETE FROM {self.sql_name(table)} WHERE {condition}").first()  # noqa: S608
+        counted = self._change(f"DELETE FROM {self.sql_name(table)} WHERE {condition}").first()  # noqa: S608
         if counted is None or counted["num_affected_rows"]:
             self._note_write(table)
 
@@ -376,7 +380,13 @@ class Warehouse:
         metrics = version["operationMetrics"]
         return int(metrics["numOutputRows"]) - int(metrics.get("numCopiedRows") or 0)
 
+    def _change(self, statement: str) -> DataFrame:
+        """Run a statement that changes a table; Spark does so at once, not when its result is read."""
+        self._fence()
+        return self.spark.sql(statement)
+
     def _write(self, writer: DataFrameWriter, table: str) -> None:
+        self._fence()
         if self.location.startswith("catalog:"):
             writer.saveAsTable(self.sql_name(table))
         else:

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
-from lakehouse_airflow.operators import StageOperator
+from lakehouse_airflow.databricks import DatabricksStageOperator
+from lakehouse_airflow.outcome import TABLES
+from lakehouse_airflow.spark import SparkStageOperator
 from support import ROOT
 
 DAGS = {"medallion_batch", "quarantine_replay", "rebuild_features", "table_maintenance", "training_set"}
 STAGES = ["ingest", "validate", "merge", "featurize", "optimize"]
 
 
+COMPUTE = {"existing_cluster_id": "0123-456789-abc"}
+
+
+@pytest.fixture(scope="module", params=["local", "cluster", "databricks"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def bag() -> DagBag:
-    return DagBag(str(ROOT / "dags"))
+def bag(backend: str) -> DagBag:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("LAKEHOUSE_BACKEND", backend)
+        environment.setenv("LAKEHOUSE_DATABRICKS_COMPUTE", json.dumps(COMPUTE))
+        return DagBag(str(ROOT / "dags"))
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +51,16 @@ def test_the_dags_are_there_and_none_fails_to_import(bag: DagBag) -> None:
 
 
 def test_parsing_is_light_and_quick() -> None:
-    """In a fresh interpreter: no heavy library comes in, and a file takes less than a second of CPU once Airflow is loaded."""
+    """In a fresh interpreter: no heavy library comes in, and a file costs a fifth of what Airflow does, at most."""
     program = """
 import sys, time
 import airflow.sdk, airflow.providers.apache.spark.operators.spark_submit
-before = set(sys.modules)
-begin = time.process_time()
 from airflow.dag_processing.dagbag import DagBag
 import importlib.util
+begin = time.process_time()
 spec = importlib.util.spec_from_file_location("dag", sys.argv[1])
 spec.loader.exec_module(importlib.util.module_from_spec(spec))
-print(time.process_time() - begin)
+print((time.process_time() - begin) / begin)
 print(sorted({m.partition(".")[0] for m in sys.modules} & {"pyspark", "delta", "pandas", "pyarrow", "deltalake", "duckdb", "lakehouse"}))
 """
     for file in sorted((ROOT / "dags").glob("*.py")):
@@ -57,9 +71,9 @@ print(sorted({m.partition(".")[0] for m in sys.modules} & {"pyspark", "delta", "
             env=os.environ | {"PYTHONPATH": f"{ROOT / 'dags'}:{ROOT / 'plugins'}"},
         )
         assert done.returncode == 0, done.stderr
-        seconds, heavy = done.stdout.strip().splitlines()[-2:]
+        share, heavy = done.stdout.strip().splitlines()[-2:]
         assert heavy == "[]", f"{file.name} imports {heavy}"
-        assert float(seconds) < 1.0, f"{file.name} takes {seconds} s to parse"
+        assert float(share) < 0.2, f"{file.name} takes {share} of the time that Airflow takes"
 
 
 def test_policy(bag: DagBag) -> None:
@@ -76,14 +90,22 @@ def test_policy(bag: DagBag) -> None:
             assert task.pool == "lakehouse"
 
 
-def test_the_batch_runs_the_stages_in_order(batch) -> None:  # type: ignore[no-untyped-def]
+def test_the_batch_runs_the_stages_in_order(batch, backend: str) -> None:  # type: ignore[no-untyped-def]
     assert [t.task_id for t in batch.topological_sort()] == STAGES
     for before, after in pairwise(STAGES):
         assert batch.get_task(after).upstream_task_ids == {before}
-    assert all(isinstance(t, StageOperator) for t in batch.tasks)
+    kind = DatabricksStageOperator if backend == "databricks" else SparkStageOperator
+    for task in batch.tasks:
+        assert isinstance(task, kind)
+        # Who waits for a table is told of rows, not of files.
+        assert task.outlets == ([] if task.task_id == "optimize" else [TABLES])
+        if isinstance(task, SparkStageOperator):
+            assert task.on_cluster is (backend == "cluster")
+        else:
+            assert (task.compute, task.deferrable) == (COMPUTE, True)
 
 
-def rendered(batch, task_id: str, params: dict, interval_end: datetime | None) -> StageOperator:  # type: ignore[no-untyped-def, type-arg]
+def rendered(batch, task_id: str, params: dict, interval_end: datetime | None) -> Any:  # type: ignore[no-untyped-def, type-arg]
     task = batch.get_task(task_id).prepare_for_execution()
     run = SimpleNamespace(
         data_interval_end=interval_end, run_after=datetime(2026, 3, 31, 4, 5, tzinfo=UTC), run_id="manual__2026"
@@ -92,6 +114,12 @@ def rendered(batch, task_id: str, params: dict, interval_end: datetime | None) -
     context = {"dag": batch, "run_id": "manual__2026", "dag_run": run, "params": defaults | params, "ti": None}
     task.render_template_fields(context)
     return task
+
+
+def common(task: Any, stage: str, dag: str = "medallion_batch") -> list[str]:
+    """The arguments of every stage; a run of Databricks needs no lease, because its token keeps it alone."""
+    lease = [] if isinstance(task, DatabricksStageOperator) else ["--lease", str(ROOT / f"var/leases/{stage}")]
+    return [*COMMON, "--report", report(stage, dag), *lease]
 
 
 COMMON = [
@@ -130,7 +158,7 @@ END = datetime(2026, 3, 31, tzinfo=UTC)
 def test_the_exact_argv_of_each_task_and_that_the_real_script_takes_it(batch, stage, params, end, own) -> None:  # type: ignore[no-untyped-def]
     task = rendered(batch, stage, params, end)
     assert task.application == str(ROOT / f"spark_jobs/{stage}.py")
-    assert task.application_args == [*COMMON, "--report", report(stage), *own]
+    assert task.application_args == [*common(task, stage), *own]
     assert task.report_path == report(stage)
     args = script(stage).build_parser().parse_args(task.application_args)
     assert (args.warehouse, args.run_id, args.report) == (str(ROOT / "var/warehouse"), "manual__2026", report(stage))
@@ -171,7 +199,7 @@ def test_the_exact_argv_of_a_replay(bag: DagBag, params: dict, own: dict) -> Non
     assert dag.get_task("rows_came_back").python_callable(params={"action": action}) is (action == "replay")
     task = rendered(dag, "replay", params, None)
     listed = [text for name, value in (REPLAY_DEFAULTS | own).items() for text in (f"--{name}", value)]
-    assert task.application_args == [*COMMON, "--report", report("replay", "quarantine_replay"), *listed]
+    assert task.application_args == [*common(task, "replay", "quarantine_replay"), *listed]
     args = script("replay").build_parser().parse_args(task.application_args)
     assert {name: getattr(args, name) for name in REPLAY_DEFAULTS} == REPLAY_DEFAULTS | own
     merge = rendered(dag, "merge", params, None)
@@ -212,7 +240,7 @@ def test_the_exact_argv_of_a_replay(bag: DagBag, params: dict, own: dict) -> Non
 def test_the_exact_argv_of_what_is_run_by_hand(bag: DagBag, dag: str, stage: str, params: dict, own: list) -> None:  # type: ignore[type-arg]
     task = rendered(bag.dags[dag], stage, params, None)
     assert task.application == str(ROOT / f"spark_jobs/{stage}.py")
-    assert task.application_args == [*COMMON, "--report", report(stage, dag), *own]
+    assert task.application_args == [*common(task, stage, dag), *own]
     script(stage).build_parser().parse_args(task.application_args)
 
 
@@ -228,7 +256,7 @@ def script(stage: str):  # type: ignore[no-untyped-def]
 def test_every_template_renders_to_plain_text(batch) -> None:  # type: ignore[no-untyped-def]
     for stage in STAGES:
         task = rendered(batch, stage, {}, END)
-        for text in (task.application, task.name, task.report_path, *task.application_args):
+        for text in (task.application, task.report_path, *task.application_args):
             assert "{" not in text
 
 
@@ -254,3 +282,19 @@ def test_settings_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     assert settings().maintenance_schedule == "0 3 * * *"
     monkeypatch.setenv("LAKEHOUSE_MAINTENANCE_SCHEDULE", "none")
     assert settings().maintenance_schedule is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("BACKEND", "yarn", "LAKEHOUSE_BACKEND is 'yarn'; it must be one of local, cluster, databricks"),
+        ("DATABRICKS_COMPUTE", "big", "LAKEHOUSE_DATABRICKS_COMPUTE must be"),
+        ("DATABRICKS_COMPUTE", '{"num_workers": 3}', "LAKEHOUSE_DATABRICKS_COMPUTE must be"),
+    ],
+)
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str) -> None:
+    from lakehouse_dags.settings import settings
+
+    monkeypatch.setenv(f"LAKEHOUSE_{name}", value)
+    with pytest.raises(ValueError, match=words):
+        settings()

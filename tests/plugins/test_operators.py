@@ -7,20 +7,26 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from airflow.exceptions import AirflowException
+from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException
-from lakehouse_airflow.operators import StageOperator
+from airflow.sdk.execution_time.context import OutletEventAccessors
+from lakehouse_airflow.outcome import TABLES
 from lakehouse_airflow.processes import end_processes
+from lakehouse_airflow.spark import SparkStageOperator
 
 
 @pytest.fixture
 def submit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     """Puts a shell script on the path as spark-submit and returns an operator that runs it."""
 
-    def make(script: str, connection: str | None = '{"conn_type": "spark", "host": "local[2]"}') -> StageOperator:
+    def make(
+        script: str, connection: str | None = '{"conn_type": "spark", "host": "local[2]"}', **options: Any
+    ) -> SparkStageOperator:
         binary = tmp_path / "bin" / "spark-submit"
         binary.parent.mkdir(exist_ok=True)
         binary.write_text(f"#!/bin/bash\n{script}\n")
@@ -31,12 +37,13 @@ def submit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-
             monkeypatch.delenv("AIRFLOW_CONN_LAKEHOUSE_SPARK", raising=False)
         else:
             monkeypatch.setenv("AIRFLOW_CONN_LAKEHOUSE_SPARK", connection)
-        return StageOperator(
+        return SparkStageOperator(
             task_id="merge",
             application="spark_jobs/merge.py",
             application_args=["--report", str(tmp_path / "report.json")],
             conn_id="lakehouse_spark",
             report_path=str(tmp_path / "report.json"),
+            **options,
         )
 
     return make
@@ -56,18 +63,47 @@ def test_the_report_is_the_result_and_the_command_is_what_the_connection_says(su
 
 
 @pytest.mark.parametrize(
-    ("connection", "words"),
+    ("connection", "on_cluster", "words"),
     [
-        (None, "'lakehouse_spark' is not defined"),
-        ('{"conn_type": "http", "host": "x"}', "is of type 'http'"),
-        ('{"conn_type": "spark"}', "with host ''"),
+        (None, False, "'lakehouse_spark' is not defined"),
+        ('{"conn_type": "http", "host": "x"}', False, "is of type 'http'"),
+        ('{"conn_type": "spark"}', False, "with host ''"),
+        ('{"conn_type": "spark", "host": "spark://m:7077"}', False, "name a master in process, such as .*local"),
+        ('{"conn_type": "spark", "host": "local[2]"}', True, "name the master of a cluster, such as .*spark://"),
     ],
 )
-def test_a_missing_or_wrong_connection_is_a_final_error_that_says_so(submit, connection, words) -> None:  # type: ignore[no-untyped-def]
-    operator = submit("exit 0", connection)
+def test_a_missing_or_wrong_connection_is_a_final_error_that_says_so(submit, connection, on_cluster, words) -> None:  # type: ignore[no-untyped-def]
+    operator = submit("exit 0", connection, on_cluster=on_cluster)
     with pytest.raises(AirflowFailException, match=words) as error:
         operator.execute({})
     assert "AIRFLOW_CONN_LAKEHOUSE_SPARK=" in str(error.value)
+
+
+def test_on_a_cluster_its_master_is_what_spark_submit_is_told(submit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    report = {"stage": "merge", "warnings": []}
+    connection = '{"conn_type": "spark", "host": "spark://m", "port": 7077}'
+    operator = submit(f'printf "%s\\n" "$@" > {tmp_path}/argv\n{leave(report)}', connection, on_cluster=True)
+    assert operator.execute({}) == report
+    argv = (tmp_path / "argv").read_text().split("\n")
+    assert argv[argv.index("--master") + 1] == "spark://m:7077"
+
+
+def test_each_table_that_was_written_is_an_asset_event_with_version_and_rows(submit) -> None:  # type: ignore[no-untyped-def]
+    tables = {
+        "staged.customers": {"version_read": 3},
+        "silver.customers": {"version_written": 7, "inserted": 3, "updated": 1},
+        "silver.customers_history": {"version_written": 2, "inserted": 4},
+        "ops.progress": {"version_written": 9},
+    }
+    report = {"stage": "merge", "run_id": "r", "warnings": [], "tables": tables}
+    events = OutletEventAccessors()
+    submit(leave(report), outlets=[TABLES]).execute({"outlet_events": events})
+    told = {e.dest_asset_key.name: e.extra for e in events[TABLES].asset_alias_events}
+    assert told == {
+        "silver.customers": {"run_id": "r", "stage": "merge", "version_written": 7, "inserted": 3, "updated": 1},
+        "silver.customers_history": {"run_id": "r", "stage": "merge", "version_written": 2, "inserted": 4},
+    }
+    assert {e.dest_asset_key.uri for e in events[TABLES].asset_alias_events} == {Asset(t).uri for t in told}
 
 
 @pytest.mark.parametrize("code", [69, 75])
@@ -103,7 +139,7 @@ def test_the_report_of_an_earlier_attempt_is_not_taken_for_this_ones(submit, tmp
 class AtWork:
     """The operator at work in a thread, and a process that its spark-submit has started."""
 
-    def __init__(self, operator: StageOperator, child: Path) -> None:
+    def __init__(self, operator: SparkStageOperator, child: Path) -> None:
         self.error: BaseException | None = None
 
         def run() -> None:

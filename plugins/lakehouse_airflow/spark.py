@@ -1,4 +1,4 @@
-"""Running a stage script from Airflow."""
+"""A stage script by spark-submit: on Spark in process, or on a standalone cluster."""
 
 from __future__ import annotations
 
@@ -12,42 +12,36 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk.bases.hook import BaseHook
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
+from lakehouse_airflow import outcome
 from lakehouse_airflow.processes import MARK, end_processes
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-RETRYABLE = {69: "a service is unreachable", 75: "try again"}
-MEANINGS = {
-    64: "wrong arguments",
-    65: "data refused",
-    70: "a bug",
-    78: "wrong configuration",
-    **RETRYABLE,
-}
 
-
-class StageOperator(SparkSubmitOperator):
+class SparkStageOperator(SparkSubmitOperator):
     """spark-submit a stage script, bring its run report back, and retry only what can succeed.
 
     Beyond the provider's operator:
 
-    * a connection that is missing, or of another type, fails the task and says so, where the
-      provider would go to YARN;
+    * a connection that is missing, of another type, or to another kind of master than was asked for, fails
+      the task and says so, where the provider would go to YARN;
     * the stage's exit code decides: 69 and 75, and a process that was killed, are tried again;
       every other failure is final, with the stage's own line as the reason;
-    * the run report becomes the task's XCom;
+    * the run report becomes the task's XCom, and each table that was written an asset event;
     * every process ends with the task, not the JVM alone; and what an attempt has left running on this
       host, because its worker died, is ended before the next one begins.
 
     :param report_path: where the script writes its run report; passed to it as ``--report``. (templated)
+    :param on_cluster: whether the connection must name a cluster's master; else one in process, ``local[...]``.
     """
 
     template_fields: Sequence[str] = (*SparkSubmitOperator.template_fields, "report_path")
     ui_color = "#e8f1fb"
 
-    def __init__(self, *, report_path: str, **kwargs: Any) -> None:
+    def __init__(self, *, report_path: str, on_cluster: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.on_cluster = on_cluster
         self.report_path = report_path
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -62,44 +56,34 @@ class StageOperator(SparkSubmitOperator):
             hook.submit(self.application, start_new_session=True)
         except AirflowException as error:
             process = getattr(hook, "_submit_sp", None)
-            self._fail(None if process is None else process.returncode, _read(report), error)
+            if process is None:
+                raise AirflowFailException(f"spark-submit could not be started: {error}") from None
+            raise outcome.failure(self.application, process.returncode, _read(report)) from None
         result = _read(report)
         if result is None:
             raise AirflowFailException(f"{self.application} ended well but left no report at {report}.")
-        for line in result["warnings"]:
-            self.log.warning("%s", line)
-        return result
+        return outcome.succeeded(context, self.outlets, result)
 
     def on_kill(self) -> None:
         end_processes(self.report_path)
 
     def _check_connection(self) -> None:
         variable = f"AIRFLOW_CONN_{self._conn_id.upper()}"
-        example = f"""{variable}='{{"conn_type": "spark", "host": "local[*]"}}'"""
+        master = "spark://master:7077" if self.on_cluster else "local[*]"
+        example = f"""{variable}='{{"conn_type": "spark", "host": "{master}"}}'"""
         try:
             connection = BaseHook.get_connection(self._conn_id)
         except AirflowNotFoundException:
             raise AirflowFailException(
                 f"The connection '{self._conn_id}' is not defined. Add it in Admin > Connections, or set {example}."
             ) from None
-        if connection.conn_type != "spark" or not connection.host:
+        right = connection.host and connection.host.startswith("local") != self.on_cluster
+        if connection.conn_type != "spark" or not right:
             raise AirflowFailException(
                 f"The connection '{self._conn_id}' is of type '{connection.conn_type}' with host "
-                f"'{connection.host or ''}'; it must be of type 'spark' and name a master, such as {example}."
+                f"'{connection.host or ''}'; it must be of type 'spark' and name "
+                f"{'the master of a cluster' if self.on_cluster else 'a master in process'}, such as {example}."
             )
-
-    def _fail(self, code: int | None, report: dict[str, Any] | None, error: Exception) -> None:
-        """Turn spark-submit's failure into the right kind of Airflow failure. Always raises."""
-        if code is None:
-            raise AirflowFailException(f"spark-submit could not be started: {error}") from None
-        reason = (report or {}).get("error") or f"{Path(self.application).stem} left no report"
-        if code < 0 or code > 128:
-            number = -code if code < 0 else code - 128
-            raise AirflowException(f"ended by signal {number}; it will go on where it stopped. {reason}") from None
-        text = f"exit code {code} ({MEANINGS.get(code, 'spark-submit failed; see the log above')}): {reason}"
-        if code in RETRYABLE:
-            raise AirflowException(text) from None
-        raise AirflowFailException(text) from None
 
 
 def _read(report: Path) -> dict[str, Any] | None:
@@ -107,6 +91,3 @@ def _read(report: Path) -> dict[str, Any] | None:
         return json.loads(report.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-
-
-__all__ = ["StageOperator"]
