@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -29,8 +28,7 @@ class DatabricksStageOperator(DatabricksSubmitRunOperator):
 
     Beyond the provider's operator, which it always uses deferred, so that no worker waits:
 
-    * an attempt whose worker died is found again: the idempotency token follows from DAG, run and task, and
-      counts only the attempts that have ended;
+    * an attempt whose worker died is found again, by its idempotency token, and waited for;
     * the run report, from a volume, becomes the task's XCom, and each table that was written an asset event;
     * the report's exit code decides whether another try can succeed.
 
@@ -103,17 +101,17 @@ class DatabricksStageOperator(DatabricksSubmitRunOperator):
         raise AirflowException(text) if state.life_cycle_state == "INTERNAL_ERROR" else AirflowFailException(text)
 
     def _find_or_submit(self, context: Context) -> None:
-        """Set the token of an attempt that is still at work, or of a new one.
+        """Set the token of an earlier attempt that is still at work, or of this one.
 
         To submit a known token tells its run and starts nothing.
         """
         instance = context["ti"]
         named = (instance.dag_id, instance.run_id, instance.task_id, instance.map_index)
-        for number in itertools.count():
-            self.idempotency_token = hashlib.sha256("|".join(map(str, (*named, number))).encode()).hexdigest()
+        for attempt in range(1, instance.try_number + 1):
+            self.idempotency_token = hashlib.sha256("|".join(map(str, (*named, attempt))).encode()).hexdigest()
             self.run_id = self._hook.submit_run(self._prepare_submit_json(context))
             if not self._hook.get_run_state(self.run_id).is_terminal:
-                return
+                break
 
     def _read_report(self, run_id: int) -> dict[str, Any] | None:
         """The report that this run has written; None if there is none, or only that of an earlier one."""

@@ -164,8 +164,13 @@ def guard(
     return report.exit_code
 
 
-def leave(code: int) -> NoReturn:
-    """End the process with an exit code, without waiting for pieces that a signal has left at work."""
+def leave(code: int) -> None:
+    """End the process with an exit code, without waiting for pieces that a signal has left at work.
+
+    Success is the script's own end: Databricks takes even an exit with 0 for a failure.
+    """
+    if not code:
+        return
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if parallel.at_work():
         sys.stdout.flush()

@@ -32,7 +32,7 @@ TABLE = re.compile(r"(bronze|staged|quarantine|silver|gold|ops)\.[a-z][a-z0-9_]*
 
 def _nullable_ddl(rows: DataFrame) -> str:
     """The frame's columns. A column that happens to be a constant today may be null tomorrow."""
-    return rows.schema.toDDL().replace(" NOT NULL", "")
+    return ", ".join(f"{quote(f.name)} {f.dataType.simpleString()}" for f in rows.schema.fields)
 
 
 def _repeated(rows: DataFrame, keys: Sequence[str], most: int = 5) -> str:
