@@ -19,7 +19,7 @@ demo: setup ## run the main job through Airflow and show the result; SOURCE=, DA
 
 ui: setup ## Airflow in the browser on 127.0.0.1:8080, with the demo's warehouse; SOURCE= chooses it
 	@$(IN) export LAKEHOUSE_WAREHOUSE=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/warehouse LAKEHOUSE_LANDING=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/landing LAKEHOUSE_REPORTS=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/reports && \
-	  airflow db migrate >/dev/null 2>&1 && airflow pools set lakehouse 1 "One stage at a time on one warehouse" >/dev/null 2>&1 && \
+	  airflow db migrate >/dev/null 2>&1 && airflow pools set lakehouse 1 "One stage at a time on one warehouse" --include-deferred >/dev/null 2>&1 && \
 	  echo "Airflow is starting; open $$AIRFLOW__API__BASE_URL (Ctrl-C ends it)" && exec airflow standalone
 
 examples: setup ## models on the gold of `make demo SOURCE=online_retail`, judged on a cut-off they have not seen

@@ -40,7 +40,8 @@ class Airflow:
         self._token = ""
 
     def __enter__(self) -> Airflow:
-        for command in (["db", "migrate"], ["pools", "set", "lakehouse", "1", "One stage at a time on one warehouse"]):
+        pool = ["pools", "set", "lakehouse", "1", "One stage at a time on one warehouse", "--include-deferred"]
+        for command in (["db", "migrate"], pool):
             done = subprocess.run(["airflow", *command], env=self._env, capture_output=True, text=True)
             if done.returncode:
                 sys.exit(f"airflow {' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

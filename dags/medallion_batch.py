@@ -6,7 +6,7 @@
 without it, only by hand. Runs never overlap.
 
 **Needs.** The connection `lakehouse_spark` (type `spark`, a master as host) and the pool `lakehouse` with
-one slot (`airflow pools set lakehouse 1 "One stage at a time on one warehouse"`).
+one slot (`airflow pools set lakehouse 1 "One stage at a time on one warehouse" --include-deferred`).
 
 **Parameters**
 

@@ -55,6 +55,7 @@ def stage_task(stage: str, settings: Settings, *arguments: str) -> BaseOperator:
             databricks_conn_id=settings.databricks_conn_id,
             compute=settings.databricks_compute,
             wheel=settings.databricks_wheel,
+            polling_period_seconds=10,
         )
     return SparkStageOperator(
         **common,

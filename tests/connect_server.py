@@ -1,0 +1,62 @@
+"""A real Spark Connect server on the loopback address, with tables in a catalog of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from support import clean_environment
+
+
+class ConnectServer:
+    """The server, for as long as the ``with`` block lasts; its tables are below ``folder/tables``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"sc://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> ConnectServer:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "spark.connect.grpc.binding.address": "127.0.0.1",
+            "spark.connect.grpc.binding.port": str(self.port),
+            "spark.sql.catalogImplementation": "hive",
+            "spark.sql.warehouse.dir": str(self.folder / "tables"),
+            "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:{self.folder}/metastore;create=true",
+            "spark.driver.memory": "3g",
+        }
+        self._log = self.folder / "server.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    *("spark-submit", "--class", "org.apache.spark.sql.connect.service.SparkConnectServer"),
+                    *("--master", "local[2]"),
+                    *[text for name, value in settings.items() for text in ("--conf", f"{name}={value}")],
+                    "spark-internal",
+                ],
+                env=clean_environment(TZ="UTC", SPARK_LOCAL_IP="127.0.0.1"),
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return self
+            time.sleep(0.2)
+        self.__exit__()
+        raise TimeoutError(f"the server did not get ready:\n{self._log.read_text(errors='replace')[-3000:]}")
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
