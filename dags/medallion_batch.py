@@ -36,8 +36,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Param
+from lakehouse_dags.alerts import deadline
 from lakehouse_dags.settings import settings
-from lakehouse_dags.stages import DEFAULT_ARGS, stage_task
+from lakehouse_dags.stages import default_args, stage_task
 
 SETTINGS = settings()
 
@@ -49,7 +50,8 @@ with DAG(
     start_date=datetime(2024, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args=DEFAULT_ARGS,
+    deadline=deadline(SETTINGS),
+    default_args=default_args(SETTINGS),
     tags=["lakehouse", "batch"],
     params={
         "as_of": Param(

@@ -41,7 +41,7 @@ from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Param, task
 from lakehouse_dags.settings import settings
-from lakehouse_dags.stages import DEFAULT_ARGS, stage_task
+from lakehouse_dags.stages import default_args, stage_task
 
 SETTINGS = settings()
 
@@ -58,7 +58,7 @@ with DAG(
     start_date=datetime(2024, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args=DEFAULT_ARGS,
+    default_args=default_args(SETTINGS),
     tags=["lakehouse", "quality"],
     params={
         "entity": text(

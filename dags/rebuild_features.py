@@ -33,7 +33,7 @@ from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Param
 from lakehouse_dags.settings import settings
-from lakehouse_dags.stages import DEFAULT_ARGS, stage_task
+from lakehouse_dags.stages import default_args, stage_task
 
 SETTINGS = settings()
 
@@ -45,7 +45,7 @@ with DAG(
     start_date=datetime(2024, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args=DEFAULT_ARGS,
+    default_args=default_args(SETTINGS),
     tags=["lakehouse", "features"],
     params={
         "start": Param(

@@ -34,6 +34,8 @@ class Settings:
     pool: str
     schedule: str | None
     maintenance_schedule: str | None
+    notifier: str
+    notifier_arguments: dict[str, Any]
 
 
 def settings() -> Settings:
@@ -66,6 +68,8 @@ def settings() -> Settings:
         pool=value("POOL", "lakehouse"),
         schedule=os.environ.get("LAKEHOUSE_SCHEDULE") or None,
         maintenance_schedule=None if maintenance.lower() == "none" else maintenance,
+        notifier=value("NOTIFIER", "lakehouse_airflow.alerts.LogNotifier"),
+        notifier_arguments=_object("LAKEHOUSE_NOTIFIER_ARGUMENTS", value("NOTIFIER_ARGUMENTS", "{}")),
     )
 
 
@@ -73,12 +77,17 @@ def _compute(text: str) -> str | dict[str, Any]:
     """``serverless``, or a JSON object with what the Jobs API calls existing_cluster_id or new_cluster."""
     if text == "serverless":
         return text
-    try:
-        compute = json.loads(text)
-    except ValueError:
-        compute = None
-    if not isinstance(compute, dict) or len(compute.keys() & {"existing_cluster_id", "new_cluster"}) != 1:
-        raise ValueError(
-            "LAKEHOUSE_DATABRICKS_COMPUTE must be 'serverless' or a JSON object with existing_cluster_id or new_cluster."
-        )
+    compute = _object("LAKEHOUSE_DATABRICKS_COMPUTE", text)
+    if len(compute.keys() & {"existing_cluster_id", "new_cluster"}) != 1:
+        raise ValueError("LAKEHOUSE_DATABRICKS_COMPUTE must have either existing_cluster_id or new_cluster.")
     return compute
+
+
+def _object(name: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be a JSON object.")
+    return value

@@ -9,9 +9,10 @@ from airflow.sdk import BaseOperator
 from lakehouse_airflow.outcome import TABLES
 from lakehouse_airflow.spark import SparkStageOperator
 
+from lakehouse_dags.alerts import on_failure
 from lakehouse_dags.settings import Settings
 
-DEFAULT_ARGS = {
+DEFAULT_ARGS: dict[str, Any] = {
     "owner": "data-platform",
     "retries": 2,
     "retry_delay": timedelta(seconds=30),
@@ -19,6 +20,11 @@ DEFAULT_ARGS = {
     "max_retry_delay": timedelta(minutes=10),
     "execution_timeout": timedelta(hours=6),
 }
+
+
+def default_args(settings: Settings) -> dict[str, Any]:
+    """What all tasks have in common."""
+    return DEFAULT_ARGS | {"on_failure_callback": on_failure(settings)}
 
 
 CHANGES_NO_ROWS = ("optimize",)

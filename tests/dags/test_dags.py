@@ -9,12 +9,14 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
+from lakehouse_airflow.alerts import LogNotifier
 from lakehouse_airflow.databricks import DatabricksStageOperator
 from lakehouse_airflow.outcome import TABLES
 from lakehouse_airflow.spark import SparkStageOperator
@@ -88,6 +90,42 @@ def test_policy(bag: DagBag) -> None:
             assert task.retries >= 1
             assert timedelta(0) < (task.execution_timeout or timedelta(0)) <= timedelta(hours=12)
             assert task.pool == "lakehouse"
+            (told,) = task.on_failure_callback
+            assert isinstance(told, LogNotifier)
+
+
+def test_a_run_that_is_later_than_the_features_may_be_old_is_told(batch) -> None:  # type: ignore[no-untyped-def]
+    (alert,) = batch.deadline
+    assert alert.interval == timedelta(days=1)
+    assert alert.callback.path == "lakehouse_airflow.alerts.LogNotifier"
+
+
+def test_another_notifier_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_NOTIFIER", "airflow.providers.smtp.notifications.smtp.SmtpNotifier")
+    monkeypatch.setenv("LAKEHOUSE_NOTIFIER_ARGUMENTS", '{"to": "data@shop.example", "subject": "{{ dag_run.dag_id }}"}')
+    dag = DagBag(str(ROOT / "dags/medallion_batch.py")).dags["medallion_batch"]
+    (told,) = dag.get_task("merge").on_failure_callback
+    assert (type(told).__name__, told.to, told.subject) == ("SmtpNotifier", "data@shop.example", "{{ dag_run.dag_id }}")
+    (alert,) = dag.deadline
+    assert alert.callback.path == "airflow.providers.smtp.notifications.smtp.SmtpNotifier"
+    assert alert.callback.kwargs == {"to": "data@shop.example", "subject": "{{ dag_run.dag_id }}"}
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ("slaProperties: [{property: retention, value: 9, unit: d}, {property: freshness, value: 6, unit: h}]", timedelta(hours=6)),
+        ("slaProperties: [{property: freshness, value: 30, unit: m}]", timedelta(minutes=30)),
+        ("slaProperties: []", None),
+        ("id: x", None),
+    ],
+)  # fmt: skip
+def test_the_freshness_of_a_contract(tmp_path: Path, levels: str, expected: timedelta | None) -> None:
+    from lakehouse_dags.alerts import freshness
+
+    (tmp_path / "c.yaml").write_text(levels)
+    assert freshness(tmp_path / "c.yaml") == expected
+    assert freshness(tmp_path / "none.yaml") is None
 
 
 def test_the_batch_runs_the_stages_in_order(batch, backend: str) -> None:  # type: ignore[no-untyped-def]
@@ -288,8 +326,9 @@ def test_settings_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     ("name", "value", "words"),
     [
         ("BACKEND", "yarn", "LAKEHOUSE_BACKEND is 'yarn'; it must be one of local, cluster, databricks"),
-        ("DATABRICKS_COMPUTE", "big", "LAKEHOUSE_DATABRICKS_COMPUTE must be"),
-        ("DATABRICKS_COMPUTE", '{"num_workers": 3}', "LAKEHOUSE_DATABRICKS_COMPUTE must be"),
+        ("DATABRICKS_COMPUTE", "big", "LAKEHOUSE_DATABRICKS_COMPUTE must be a JSON object"),
+        ("DATABRICKS_COMPUTE", '{"num_workers": 3}', "LAKEHOUSE_DATABRICKS_COMPUTE must have either"),
+        ("NOTIFIER_ARGUMENTS", "[]", "LAKEHOUSE_NOTIFIER_ARGUMENTS must be a JSON object"),
     ],
 )
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str) -> None:

@@ -31,7 +31,7 @@ def environment(home: Path, **settings: str) -> dict[str, str]:
 def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("landing")
     shell = Shell(folder)
-    shell.ok("generate", "--landing", str(folder), "--rows", "800", "--days", "4", "--start", "2026-03-01")
+    shell.ok("generate", "--landing", str(folder), "--rows", "1000", "--days", "4", "--start", "2026-03-01")
     return folder
 
 
