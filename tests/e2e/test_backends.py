@@ -16,6 +16,8 @@ from shell import Shell
 from spark_cluster import SparkCluster
 from support import ROOT, clean_environment
 
+pytestmark = pytest.mark.long
+
 STAGES = ["ingest", "validate", "merge", "featurize", "optimize"]
 AS_OF = "2026-03-05"
 
