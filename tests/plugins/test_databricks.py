@@ -53,7 +53,7 @@ def operator(workspace: Databricks, script: str, **options: Any) -> DatabricksSt
             "report_path": REPORT,
             "compute": "serverless",
             "wheel": "/Volumes/main/lakehouse/lakehouse.whl",
-            "polling_period_seconds": 1,
+            "polling_period_seconds": 0.2,
             "databricks_retry_delay": 0,
             "outlets": [TABLES],
         }
