@@ -271,6 +271,13 @@ def _named(error: BaseException) -> LakehouseError | None:
         return TryAgain(f"a concurrent writer won ({conflict[1]})", todo="Run it again.")
     if type(error).__name__ in ("Py4JNetworkError", "ConnectionRefusedError", "ConnectionResetError"):
         return ServiceUnavailable(f"the connection to Spark is gone ({_first_line(error)})", todo="Run it again.")
+    if re.search(r"stopped SparkContext|SparkContext (was shut down|has been shutdown)", str(error)):
+        return ServiceUnavailable(
+            "Spark is gone: the cluster's master does not answer, or has ended the application",
+            todo="Look at the master; run it again when it is there.",
+        )
+    if re.search(r"StatusCode\.UNAVAILABLE|RETRIES_EXCEEDED", str(error)):
+        return ServiceUnavailable("the Spark Connect server does not answer", todo="Run it again when it is there.")
     if isinstance(error, PermissionError):
         return ConfigurationError(f"not allowed: {error}", todo="Check the folder's owner and permissions.")
     refused = re.search(

@@ -52,6 +52,8 @@ def test_argument_beats_environment_beats_file(tmp_path: Path, monkeypatch: pyte
         (UsageError("x"), 64),
         (DataRefused("x"), 65),
         (ServiceUnavailable("x"), 69),
+        (RuntimeError("java.lang.IllegalStateException: Cannot call methods on a stopped SparkContext.\nThis"), 69),
+        (RuntimeError("status = StatusCode.UNAVAILABLE\n details = connection refused"), 69),
         (ValueError("x"), 70),
         (TryAgain("x"), 75),
         (PermissionError("x"), 78),
