@@ -28,6 +28,8 @@ class Settings:
     leases: str
     backend: Backend
     spark_conn_id: str
+    event_log: str
+    history_server: str
     databricks_conn_id: str
     databricks_compute: str | dict[str, Any]
     databricks_wheel: str
@@ -62,6 +64,8 @@ def settings() -> Settings:
         leases=value("LEASES", str(ROOT / "var/leases")),
         backend=cast(Backend, backend),
         spark_conn_id=value("SPARK_CONN_ID", "lakehouse_spark"),
+        event_log=value("EVENT_LOG", ""),
+        history_server=value("HISTORY_SERVER", ""),
         databricks_conn_id=value("DATABRICKS_CONN_ID", "databricks_default"),
         databricks_compute=_compute(value("DATABRICKS_COMPUTE", "serverless")),
         databricks_wheel=value("DATABRICKS_WHEEL", ""),

@@ -69,5 +69,7 @@ def stage_task(stage: str, settings: Settings, *arguments: str) -> BaseOperator:
         conn_id=settings.spark_conn_id,
         on_cluster=settings.backend == "cluster",
         name=f"lakehouse-{stage}",
+        conf={"spark.eventLog.enabled": "true", "spark.eventLog.dir": settings.event_log} if settings.event_log else {},
+        history_server=settings.history_server,
         env_vars={"TZ": "UTC"},
     )

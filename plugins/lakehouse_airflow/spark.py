@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.exceptions import AirflowException
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk import BaseOperatorLink
 from airflow.sdk.bases.hook import BaseHook
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
@@ -17,6 +18,17 @@ from lakehouse_airflow.processes import MARK, end_processes
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+
+class HistoryLink(BaseOperatorLink):
+    """A task's run in Spark's history server."""
+
+    name = "Spark history"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        if not operator.history_server or not operator.application_id:
+            return ""
+        return f"{operator.history_server.rstrip('/')}/history/{operator.application_id}/jobs/"
 
 
 class SparkStageOperator(SparkSubmitOperator):
@@ -33,14 +45,18 @@ class SparkStageOperator(SparkSubmitOperator):
       host, because its worker died, is ended before the next one begins.
 
     :param report_path: where the script writes its run report; passed to it as ``--report``. (templated)
+    :param history_server: address of Spark's history server, for the link to the run in it.
     :param on_cluster: whether the connection must name a cluster's master; else one in process, ``local[...]``.
     """
 
     template_fields: Sequence[str] = (*SparkSubmitOperator.template_fields, "report_path")
     ui_color = "#e8f1fb"
+    operator_extra_links = (HistoryLink(),)
 
-    def __init__(self, *, report_path: str, on_cluster: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *, report_path: str, on_cluster: bool = False, history_server: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.history_server = history_server
+        self.application_id: str | None = None
         self.on_cluster = on_cluster
         self.report_path = report_path
 
@@ -58,8 +74,8 @@ class SparkStageOperator(SparkSubmitOperator):
             process = getattr(hook, "_submit_sp", None)
             if process is None:
                 raise AirflowFailException(f"spark-submit could not be started: {error}") from None
-            raise outcome.failure(self.application, process.returncode, _read(report)) from None
-        result = _read(report)
+            raise outcome.failure(self.application, process.returncode, self._read(report)) from None
+        result = self._read(report)
         if result is None:
             raise AirflowFailException(f"{self.application} ended well but left no report at {report}.")
         return outcome.succeeded(context, self.outlets, result)
@@ -85,9 +101,10 @@ class SparkStageOperator(SparkSubmitOperator):
                 f"{'the master of a cluster' if self.on_cluster else 'a master in process'}, such as {example}."
             )
 
-
-def _read(report: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(report.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        self.application_id = report.get("application_id")
+        return report

@@ -219,7 +219,7 @@ def _context(
     silver = entities(contracts)
 
     # Only now is Spark needed: a wrong argument or contract is told without waiting for a JVM.
-    from lakehouse.session import build_session
+    from lakehouse.session import application_id, build_session
     from lakehouse.sources import load_sources
     from lakehouse.tables import Warehouse
 
@@ -229,7 +229,9 @@ def _context(
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/|catalog:", args.warehouse):
         args.warehouse = str(Path(args.warehouse).absolute())
     fence = {"fence": held.check} if held else {}
-    warehouse = Warehouse(build_session(f"lakehouse {stage}"), args.warehouse, report, **fence)
+    spark = build_session(f"lakehouse {stage}")
+    report.application_id = application_id(spark)
+    warehouse = Warehouse(spark, args.warehouse, report, **fence)
     return Context(warehouse, contracts, silver, inputs, only, report.run_id, now, as_of, report, args)
 
 

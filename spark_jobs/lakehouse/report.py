@@ -38,6 +38,8 @@ class RunReport:
     exit_code: int | None = None
     error: str | None = None
     traceback: str | None = None
+    application_id: str | None = None
+    """What Spark calls the run."""
     wrote: bool = False
     """Whether the run changed any table."""
     _clock: float = field(default_factory=time.monotonic)
@@ -98,6 +100,7 @@ class RunReport:
             "started_at": self.started_at.isoformat(),
             "finished_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "code_version": __version__,
+            "application_id": self.application_id,
             "contracts": self.contracts,
             "tables": self.tables,
             "rules": self.rules,

@@ -39,3 +39,11 @@ def build_session(app_name: str) -> SparkSession:
             ):
                 raise
     return spark
+
+
+def application_id(spark: SparkSession) -> str | None:
+    """What Spark, its history server and its event log call the run; None where that cannot be known."""
+    try:
+        return spark.conf.get("spark.app.id", None)
+    except AnalysisException:
+        return None

@@ -312,6 +312,14 @@ def test_serialisation_round_trip(bag: DagBag) -> None:
         }
 
 
+def test_event_log_and_history_server_reach_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_EVENT_LOG", "/data/events")
+    monkeypatch.setenv("LAKEHOUSE_HISTORY_SERVER", "http://history:18080")
+    merge = DagBag(str(ROOT / "dags/medallion_batch.py")).dags["medallion_batch"].get_task("merge")
+    assert merge.conf == {"spark.eventLog.enabled": "true", "spark.eventLog.dir": "/data/events"}
+    assert merge.history_server == "http://history:18080"
+
+
 def test_settings_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     from lakehouse_dags.settings import settings
 

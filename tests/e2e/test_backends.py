@@ -70,6 +70,7 @@ def test_on_a_standalone_cluster_with_two_workers(landing: Path, tmp_path: Path)
     finished = sorted(a["name"] for a in applications["completedapps"])
     assert finished == sorted(f"lakehouse-{s}" for s in STAGES) or finished == sorted(f"lakehouse {s}" for s in STAGES)
     assert {a["state"] for a in applications["completedapps"]} == {"FINISHED"}
+    assert {a["id"] for a in applications["completedapps"]} == {r["application_id"] for r in reports.values()}
     # Whoever waits for a table is told which version, and what has become of how many rows.
     version = reports["featurize"]["tables"]["gold.customer_features"]["version_written"]
     assert told["gold.customer_features"]["version_written"] == version

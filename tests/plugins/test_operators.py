@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,24 @@ def test_on_a_cluster_its_master_is_what_spark_submit_is_told(submit, tmp_path: 
     assert operator.execute({}) == report
     argv = (tmp_path / "argv").read_text().split("\n")
     assert argv[argv.index("--master") + 1] == "spark://m:7077"
+
+
+@pytest.mark.parametrize(
+    ("server", "application", "link"),
+    [
+        ("http://history:18080/", "app-20260331-0001", "http://history:18080/history/app-20260331-0001/jobs/"),
+        ("", "app-20260331-0001", ""),
+        ("http://history:18080", None, ""),
+    ],
+)
+@pytest.mark.parametrize("code", [0, 65])
+def test_the_link_leads_to_the_run_in_the_history_server(submit, server, application, link, code) -> None:  # type: ignore[no-untyped-def]
+    report = {"stage": "merge", "warnings": [], "application_id": application}
+    operator = submit(f"{leave(report)}\nexit {code}", history_server=server)
+    with pytest.raises(AirflowFailException) if code else nullcontext():
+        operator.execute({})
+    (made,) = operator.operator_extra_links
+    assert made.get_link(operator, ti_key=None) == link
 
 
 def test_each_table_that_was_written_is_an_asset_event_with_version_and_rows(submit) -> None:  # type: ignore[no-untyped-def]
