@@ -67,11 +67,10 @@ class SparkStageOperator(SparkSubmitOperator):
         report.unlink(missing_ok=True)
         end_processes(self.report_path)
         self.env_vars = {**(self.env_vars or {}), MARK: self.report_path}
-        self._hook = hook = self._get_hook()
         try:
-            hook.submit(self.application, start_new_session=True)
+            super().execute(context)
         except AirflowException as error:
-            process = getattr(hook, "_submit_sp", None)
+            process = getattr(self._hook, "_submit_sp", None)
             if process is None:
                 raise AirflowFailException(f"spark-submit could not be started: {error}") from None
             raise outcome.failure(self.application, process.returncode, self._read(report)) from None
