@@ -6,7 +6,7 @@ IN := . bin/env &&
 
 EXAMPLES ?= var/demo/online_retail/warehouse
 
-.PHONY: help setup demo ui examples test test-long equivalence check unit format lock docs clean
+.PHONY: help setup demo ui up down examples test test-long equivalence check unit format lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -21,6 +21,12 @@ ui: setup ## Airflow in the browser on 127.0.0.1:8080, with the demo's warehouse
 	@$(IN) export LAKEHOUSE_WAREHOUSE=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/warehouse LAKEHOUSE_LANDING=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/landing LAKEHOUSE_REPORTS=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/reports && \
 	  airflow db migrate >/dev/null 2>&1 && airflow pools set lakehouse 1 "One stage at a time on one warehouse" --include-deferred >/dev/null 2>&1 && \
 	  echo "Airflow is starting; open $$AIRFLOW__API__BASE_URL (Ctrl-C ends it)" && exec airflow standalone
+
+up: ## Airflow, Postgres and a Spark cluster by Docker Compose, until all is healthy; needs Docker and nothing else
+	@bin/compose up
+
+down: ## stop what `make up` has started; its volumes stay
+	@bin/compose down
 
 examples: setup ## models on the gold of `make demo SOURCE=online_retail`, judged on a cut-off they have not seen
 	@$(IN) spark-submit spark_jobs/training_set.py --warehouse "$(EXAMPLES)" --name example --known-by now --horizon 90 \

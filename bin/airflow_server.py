@@ -79,7 +79,7 @@ class Airflow:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read() or b"{}")
 
-    def wait_for(self, dag_id: str, seconds: float = 180) -> None:
+    def wait_for(self, dag_id: str, seconds: float = 300) -> None:
         """Until the DAG can be triggered."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

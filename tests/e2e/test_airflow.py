@@ -34,7 +34,7 @@ def test_the_demo_and_a_replay_run_through_airflow_and_leave_nothing_running(tmp
         env=clean_environment(AIRFLOW_HOME=str(home)),
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=3600,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     for stage in ("ingest", "validate", "merge", "featurize", "optimize"):
