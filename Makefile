@@ -29,6 +29,7 @@ down: ## stop what `make up` has started; its volumes stay
 	@bin/compose down
 
 examples: setup ## models on the gold of `make demo SOURCE=online_retail`, judged on a cut-off they have not seen
+	@[ -d "$(EXAMPLES)/silver" ] || { echo "examples: $(EXAMPLES) is no warehouse; first run: make demo SOURCE=online_retail DATA=<folder> AS_OF=2011-12-10" >&2; exit 1; }
 	@$(IN) spark-submit spark_jobs/training_set.py --warehouse "$(EXAMPLES)" --name example --known-by now --horizon 90 \
 	  --cut-offs 2011-04-01,2011-05-01,2011-06-01,2011-09-10
 	@$(IN) for model in churn lifetime_value segments; do python examples/$$model.py --warehouse "$(EXAMPLES)" || exit; done
