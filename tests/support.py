@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,3 +48,10 @@ def clean_environment(**changes: str) -> dict[str, str]:
     """The environment of a user's shell: nothing of Airflow's or the lakehouse's settings that the tests made."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "LAKEHOUSE_", "PYSPARK", "SPARK"))}
     return kept | {"SPARK_SUBMIT_OPTS": BRIEF} | changes
+
+
+def sourced_environment(**settings: str) -> dict[str, str]:
+    """What `. bin/env` makes of some settings."""
+    given = clean_environment(**settings)
+    shell = subprocess.run(["bash", "-c", ". bin/env && env -0"], cwd=ROOT, env=given, capture_output=True, text=True)
+    return dict(line.split("=", 1) for line in shell.stdout.split("\0") if line)

@@ -11,7 +11,7 @@ import duckdb
 import oracle
 from airflow_server import Airflow
 from deltalake import DeltaTable
-from support import ROOT, clean_environment
+from support import ROOT, clean_environment, sourced_environment
 
 
 def processes_with(text: str) -> list[str]:
@@ -65,16 +65,12 @@ def replay_through_airflow(state: Path, home: Path, folder: Path) -> None:
     patch = folder / "patch.csv"
     patch.write_text(f"id,column,value\n{id_},Amount,7.50\n")
     conf = {"entity": "transactions", "patch": str(patch), "by": "ada", "reason": "asked the shop"}
-    settings = clean_environment(
+    environment = sourced_environment(
         AIRFLOW_HOME=str(home),
         LAKEHOUSE_WAREHOUSE=str(state / "warehouse"),
         LAKEHOUSE_LANDING=str(state / "landing"),
         LAKEHOUSE_REPORTS=str(state / "reports"),
     )
-    shell = subprocess.run(
-        ["bash", "-c", ". bin/env && env -0"], cwd=ROOT, env=settings, capture_output=True, text=True
-    )
-    environment = dict(line.split("=", 1) for line in shell.stdout.split("\0") if line)
     with Airflow(home, environment) as airflow:
         airflow.wait_for("quarantine_replay")
         outcome, reports = airflow.run("quarantine_replay", conf | {"action": "dry-run"})

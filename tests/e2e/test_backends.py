@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,12 @@ from connect_server import ConnectServer
 from databricks_stand_in import Databricks, process_environment
 from shell import Shell
 from spark_cluster import SparkCluster
-from support import ROOT, clean_environment
+from support import ROOT, sourced_environment
 
 pytestmark = pytest.mark.long
 
 STAGES = ["ingest", "validate", "merge", "featurize", "optimize"]
 AS_OF = "2026-03-05"
-
-
-def environment(home: Path, **settings: str) -> dict[str, str]:
-    """What `. bin/env` makes of some settings."""
-    given = clean_environment(AIRFLOW_HOME=str(home), **settings)
-    shell = subprocess.run(["bash", "-c", ". bin/env && env -0"], cwd=ROOT, env=given, capture_output=True, text=True)
-    return dict(line.split("=", 1) for line in shell.stdout.split("\0") if line)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +41,8 @@ def test_on_a_standalone_cluster_with_two_workers(landing: Path, tmp_path: Path)
     home = tmp_path / "airflow"
     home.mkdir()
     with SparkCluster(tmp_path / "cluster") as cluster:
-        settings = environment(
-            home,
+        settings = sourced_environment(
+            AIRFLOW_HOME=str(home),
             LAKEHOUSE_BACKEND="cluster",
             AIRFLOW_CONN_LAKEHOUSE_SPARK=cluster.connection,
             LAKEHOUSE_WAREHOUSE=str(tmp_path / "warehouse"),
@@ -89,8 +81,8 @@ def test_on_databricks_through_spark_connect_with_the_tables_of_a_catalog(landin
         ConnectServer(tmp_path / "spark") as spark,
         Databricks(root, "a secret token", process_environment(spark.url)) as workspace,
     ):
-        settings = environment(
-            home,
+        settings = sourced_environment(
+            AIRFLOW_HOME=str(home),
             LAKEHOUSE_BACKEND="databricks",
             AIRFLOW_CONN_DATABRICKS_DEFAULT=workspace.connection,
             LAKEHOUSE_WAREHOUSE="catalog:spark_catalog",

@@ -13,7 +13,8 @@ import pytest
 from airflow_server import Airflow
 from shell import Shell
 from spark_cluster import SparkCluster, kill
-from test_backends import AS_OF, STAGES, environment
+from support import sourced_environment
+from test_backends import AS_OF, STAGES
 
 pytestmark = pytest.mark.long
 
@@ -84,8 +85,8 @@ def test_worker_driver_spark_worker_and_master_are_killed_in_turn(tmp_path: Path
     home, reports = tmp_path / "airflow", tmp_path / "reports"
     home.mkdir()
     with SparkCluster(tmp_path / "cluster") as cluster:
-        settings = environment(
-            home,
+        settings = sourced_environment(
+            AIRFLOW_HOME=str(home),
             LAKEHOUSE_BACKEND="cluster",
             AIRFLOW_CONN_LAKEHOUSE_SPARK=cluster.connection,
             LAKEHOUSE_WAREHOUSE=str(shell.warehouse),
@@ -120,8 +121,8 @@ def test_marking_a_task_failed_ends_every_process_within_ten_seconds(tmp_path: P
     shell.ok("generate", "--landing", str(shell.landing), "--rows", "1000", "--days", "4", "--start", "2026-03-01")
     home, reports = tmp_path / "airflow", tmp_path / "reports"
     home.mkdir()
-    settings = environment(
-        home,
+    settings = sourced_environment(
+        AIRFLOW_HOME=str(home),
         LAKEHOUSE_WAREHOUSE=str(shell.warehouse),
         LAKEHOUSE_LANDING=str(shell.landing),
         LAKEHOUSE_REPORTS=str(reports),
