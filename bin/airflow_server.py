@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from loopback import free_port
 from rich.console import Console
 
 CONSOLE = Console(width=None if sys.stdout.isatty() else 120)
@@ -27,9 +27,7 @@ class Airflow:
 
     def __init__(self, state: Path, environment: dict[str, str]) -> None:
         self._log_path = state / "standalone.log"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._env = environment | {
             "AIRFLOW__API__PORT": str(port),

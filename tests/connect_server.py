@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from loopback import free_port
 from support import clean_environment
 
 
@@ -17,9 +18,7 @@ class ConnectServer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"sc://127.0.0.1:{self.port}"
 
     def __enter__(self) -> ConnectServer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -13,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from loopback import free_port
 from support import BRIEF, clean_environment
 
 
@@ -23,7 +23,7 @@ class SparkCluster:
         self.folder = folder
         self._wanted = workers
         self._started: list[subprocess.Popen[bytes]] = []
-        self.port, self._web_port = _free_port(), _free_port()
+        self.port, self._web_port = free_port(), free_port()
         self.url = f"spark://127.0.0.1:{self.port}"
 
     def __enter__(self) -> SparkCluster:
@@ -91,9 +91,3 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

@@ -30,6 +30,7 @@ class Settings:
     spark_conn_id: str
     event_log: str
     history_server: str
+    openlineage_jar: str
     databricks_conn_id: str
     databricks_compute: str | dict[str, Any]
     databricks_wheel: str
@@ -66,6 +67,7 @@ def settings() -> Settings:
         spark_conn_id=value("SPARK_CONN_ID", "lakehouse_spark"),
         event_log=value("EVENT_LOG", ""),
         history_server=value("HISTORY_SERVER", ""),
+        openlineage_jar=value("OPENLINEAGE_JAR", ""),
         databricks_conn_id=value("DATABRICKS_CONN_ID", "databricks_default"),
         databricks_compute=_compute(value("DATABRICKS_COMPUTE", "serverless")),
         databricks_wheel=value("DATABRICKS_WHEEL", ""),

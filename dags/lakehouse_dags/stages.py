@@ -28,6 +28,17 @@ def default_args(settings: Settings) -> dict[str, Any]:
 
 
 CHANGES_NO_ROWS = ("optimize",)
+LINEAGE_LISTENER = "io.openlineage.spark.agent.OpenLineageSparkListener"
+
+
+def spark_conf(settings: Settings) -> dict[str, str]:
+    """Where Spark tells what it does: to the event log, to the lineage server."""
+    conf = {}
+    if settings.event_log:
+        conf |= {"spark.eventLog.enabled": "true", "spark.eventLog.dir": settings.event_log}
+    if settings.openlineage_jar:
+        conf |= {"spark.jars": settings.openlineage_jar, "spark.extraListeners": LINEAGE_LISTENER}
+    return conf
 
 
 def stage_task(stage: str, settings: Settings, *arguments: str) -> BaseOperator:
@@ -69,7 +80,9 @@ def stage_task(stage: str, settings: Settings, *arguments: str) -> BaseOperator:
         conn_id=settings.spark_conn_id,
         on_cluster=settings.backend == "cluster",
         name=f"lakehouse-{stage}",
-        conf={"spark.eventLog.enabled": "true", "spark.eventLog.dir": settings.event_log} if settings.event_log else {},
+        conf=spark_conf(settings),
         history_server=settings.history_server,
+        openlineage_inject_parent_job_info=bool(settings.openlineage_jar),
+        # The way to the lineage server is not passed on: it may hold a key, and would be seen in the argv.
         env_vars={"TZ": "UTC"},
     )

@@ -15,9 +15,10 @@ from airflow.providers.databricks.operators.databricks import DatabricksSubmitRu
 from airflow.providers.databricks.utils.databricks import validate_trigger_event
 from airflow.sdk.exceptions import AirflowFailException
 
-from lakehouse_airflow import outcome
+from lakehouse_airflow import lineage, outcome
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
 SERVERLESS = "serverless"
@@ -63,6 +64,7 @@ class DatabricksStageOperator(DatabricksSubmitRunOperator):
         self.report_path = report_path
         self.compute = compute
         self.wheel = wheel
+        self._report: dict[str, Any] | None = None
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         task: dict[str, Any] = {
@@ -78,7 +80,6 @@ class DatabricksStageOperator(DatabricksSubmitRunOperator):
             task |= self.compute
             task["libraries"] = [{"whl": self.wheel}]
         self._find_or_submit(context)
-        self._report: dict[str, Any] | None = None
         # Defers, unless the run has ended by now.
         super().execute(context)
         return self._report
@@ -99,6 +100,9 @@ class DatabricksStageOperator(DatabricksSubmitRunOperator):
         )
         # The platform's own failures pass; a script that fails without a report, or a person's decision, does not.
         raise AirflowException(text) if state.life_cycle_state == "INTERNAL_ERROR" else AirflowFailException(text)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+        return lineage.of_report(self._report, catalog=f"databricks://{self._hook.host}")
 
     def _find_or_submit(self, context: Context) -> None:
         """Set the token of an earlier attempt that is still at work, or of this one.

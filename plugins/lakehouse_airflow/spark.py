@@ -13,10 +13,11 @@ from airflow.sdk import BaseOperatorLink
 from airflow.sdk.bases.hook import BaseHook
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
-from lakehouse_airflow import outcome
+from lakehouse_airflow import lineage, outcome
 from lakehouse_airflow.processes import MARK, end_processes
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
 
@@ -81,6 +82,9 @@ class SparkStageOperator(SparkSubmitOperator):
 
     def on_kill(self) -> None:
         end_processes(self.report_path)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+        return lineage.of_report(self._read(Path(self.report_path)))
 
     def _check_connection(self) -> None:
         variable = f"AIRFLOW_CONN_{self._conn_id.upper()}"

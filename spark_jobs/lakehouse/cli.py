@@ -228,6 +228,7 @@ def _context(
     as_of = instant(args.as_of) if args.as_of else None
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/|catalog:", args.warehouse):
         args.warehouse = str(Path(args.warehouse).absolute())
+    report.warehouse = args.warehouse
     fence = {"fence": held.check} if held else {}
     spark = build_session(f"lakehouse {stage}")
     report.application_id = application_id(spark)

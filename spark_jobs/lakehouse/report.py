@@ -38,6 +38,8 @@ class RunReport:
     exit_code: int | None = None
     error: str | None = None
     traceback: str | None = None
+    warehouse: str | None = None
+    """Where the tables are."""
     application_id: str | None = None
     """What Spark calls the run."""
     wrote: bool = False
@@ -101,6 +103,7 @@ class RunReport:
             "finished_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "code_version": __version__,
             "application_id": self.application_id,
+            "warehouse": self.warehouse,
             "contracts": self.contracts,
             "tables": self.tables,
             "rules": self.rules,

@@ -13,7 +13,7 @@ from connect_server import ConnectServer
 from databricks_stand_in import Databricks, process_environment
 from shell import Shell
 from spark_cluster import SparkCluster
-from support import ROOT, sourced_environment
+from support import ROOT, airflow_environment
 
 pytestmark = pytest.mark.long
 
@@ -38,19 +38,14 @@ def assert_right(outcome: str, reports: dict[str, Any], warehouse: Path) -> None
 
 
 def test_on_a_standalone_cluster_with_two_workers(landing: Path, tmp_path: Path) -> None:
-    home = tmp_path / "airflow"
-    home.mkdir()
     with SparkCluster(tmp_path / "cluster") as cluster:
-        settings = sourced_environment(
-            AIRFLOW_HOME=str(home),
+        settings = airflow_environment(
+            tmp_path,
             LAKEHOUSE_BACKEND="cluster",
             AIRFLOW_CONN_LAKEHOUSE_SPARK=cluster.connection,
-            LAKEHOUSE_WAREHOUSE=str(tmp_path / "warehouse"),
             LAKEHOUSE_LANDING=str(landing),
-            LAKEHOUSE_REPORTS=str(tmp_path / "reports"),
-            LAKEHOUSE_LEASES=str(tmp_path / "leases"),
         )
-        with Airflow(home, settings) as airflow:
+        with Airflow(tmp_path / "airflow", settings) as airflow:
             airflow.wait_for("medallion_batch")
             outcome, reports = airflow.run("medallion_batch", {"as_of": AS_OF, "sources": ["shop"]})
             events = airflow.call("GET", "/assets/events?limit=100")["asset_events"]
@@ -59,8 +54,7 @@ def test_on_a_standalone_cluster_with_two_workers(landing: Path, tmp_path: Path)
         assert {p.name for p in (tmp_path / "leases").iterdir()} >= set(STAGES)
     assert_right(outcome, reports, tmp_path / "warehouse")
     assert applications["activeapps"] == []
-    finished = sorted(a["name"] for a in applications["completedapps"])
-    assert finished == sorted(f"lakehouse-{s}" for s in STAGES) or finished == sorted(f"lakehouse {s}" for s in STAGES)
+    assert sorted(a["name"] for a in applications["completedapps"]) == sorted(f"lakehouse {s}" for s in STAGES)
     assert {a["state"] for a in applications["completedapps"]} == {"FINISHED"}
     assert {a["id"] for a in applications["completedapps"]} == {r["application_id"] for r in reports.values()}
     # Whoever waits for a table is told which version, and what has become of how many rows.
@@ -71,7 +65,6 @@ def test_on_a_standalone_cluster_with_two_workers(landing: Path, tmp_path: Path)
 
 def test_on_databricks_through_spark_connect_with_the_tables_of_a_catalog(landing: Path, tmp_path: Path) -> None:
     home, root = tmp_path / "airflow", tmp_path / "root"
-    home.mkdir()
     volume = root / "Volumes/main/lakehouse"
     volume.mkdir(parents=True)
     (root / "Workspace").mkdir()
@@ -81,8 +74,8 @@ def test_on_databricks_through_spark_connect_with_the_tables_of_a_catalog(landin
         ConnectServer(tmp_path / "spark") as spark,
         Databricks(root, "a secret token", process_environment(spark.url)) as workspace,
     ):
-        settings = sourced_environment(
-            AIRFLOW_HOME=str(home),
+        settings = airflow_environment(
+            tmp_path,
             LAKEHOUSE_BACKEND="databricks",
             AIRFLOW_CONN_DATABRICKS_DEFAULT=workspace.connection,
             LAKEHOUSE_WAREHOUSE="catalog:spark_catalog",

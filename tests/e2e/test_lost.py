@@ -13,7 +13,7 @@ import pytest
 from airflow_server import Airflow
 from shell import Shell
 from spark_cluster import SparkCluster, kill
-from support import sourced_environment
+from support import airflow_environment
 from test_backends import AS_OF, STAGES
 
 pytestmark = pytest.mark.long
@@ -83,16 +83,9 @@ def test_worker_driver_spark_worker_and_master_are_killed_in_turn(tmp_path: Path
     shell = Shell(tmp_path)
     shell.ok("generate", "--landing", str(shell.landing), "--rows", "1000", "--days", "4", "--start", "2026-03-01")
     home, reports = tmp_path / "airflow", tmp_path / "reports"
-    home.mkdir()
     with SparkCluster(tmp_path / "cluster") as cluster:
-        settings = sourced_environment(
-            AIRFLOW_HOME=str(home),
-            LAKEHOUSE_BACKEND="cluster",
-            AIRFLOW_CONN_LAKEHOUSE_SPARK=cluster.connection,
-            LAKEHOUSE_WAREHOUSE=str(shell.warehouse),
-            LAKEHOUSE_LANDING=str(shell.landing),
-            LAKEHOUSE_REPORTS=str(reports),
-            LAKEHOUSE_LEASES=str(tmp_path / "leases"),
+        settings = airflow_environment(
+            tmp_path, LAKEHOUSE_BACKEND="cluster", AIRFLOW_CONN_LAKEHOUSE_SPARK=cluster.connection
         )
         settings |= {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20"}
         settings |= {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5"}
@@ -120,14 +113,7 @@ def test_marking_a_task_failed_ends_every_process_within_ten_seconds(tmp_path: P
     shell = Shell(tmp_path)
     shell.ok("generate", "--landing", str(shell.landing), "--rows", "1000", "--days", "4", "--start", "2026-03-01")
     home, reports = tmp_path / "airflow", tmp_path / "reports"
-    home.mkdir()
-    settings = sourced_environment(
-        AIRFLOW_HOME=str(home),
-        LAKEHOUSE_WAREHOUSE=str(shell.warehouse),
-        LAKEHOUSE_LANDING=str(shell.landing),
-        LAKEHOUSE_REPORTS=str(reports),
-        LAKEHOUSE_LEASES=str(tmp_path / "leases"),
-    )
+    settings = airflow_environment(tmp_path)
     told: dict[str, Any] = {}
 
     def mark_failed(airflow: Airflow) -> None:
