@@ -1,4 +1,4 @@
-"""Ingest: landing files to bronze, each file exactly once."""
+"""Ingest: landing files and Kafka topics to bronze, each file and each message exactly once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from lakehouse import cli
 def build_parser():  # type: ignore[no-untyped-def]
     p = cli.parser("ingest", __doc__ or "")
     p.add_argument("--landing", metavar="LOCATION", help="folder or URI that holds one folder per source")
+    p.add_argument(
+        "--kafka", metavar="PATH", help="properties file of Kafka's clients, for the sources that are topics"
+    )
     p.add_argument("--retry", action="store_true", help="try files again that have been set aside and have not changed")
     p.add_argument("--auto-loader", action="store_true", help="on Databricks: let Auto Loader find and read the files")
     p.add_argument("--state", metavar="LOCATION", help="with --auto-loader: folder for its checkpoints and schemas")
@@ -17,8 +20,10 @@ def build_parser():  # type: ignore[no-untyped-def]
 def run(context: cli.Context) -> None:
     from lakehouse.errors import UsageError
     from lakehouse.ingestion import auto_loader, stage
+    from lakehouse.sources import select_inputs
 
-    if not context.args.landing:
+    files = [i for i in select_inputs(context.inputs, context.only) if not i.is_stream]
+    if files and not context.args.landing:
         raise UsageError("--landing is missing", todo="Name the folder that holds the sources' files.")
     if context.args.auto_loader:
         auto_loader.run(context)

@@ -75,6 +75,7 @@ class Pipeline:
         report = RunReport(stage, f"test-{self._runs}", now)
         options = {
             "landing": str(self.landing),
+            "kafka": None,
             "retry": False,
             "release": None,
             "discard": None,

@@ -49,10 +49,10 @@ class Shell:
     def report(self, stage: str) -> dict[str, Any]:
         return json.loads((self.folder / f"{stage}.json").read_text())
 
-    def start(self, stage: str, *args: str) -> subprocess.Popen[str]:
+    def start(self, stage: str, *args: str, stdout: Any = subprocess.PIPE) -> subprocess.Popen[str]:
         return subprocess.Popen(
             self.argv(stage, *args),
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,

@@ -28,6 +28,8 @@ def default_args(settings: Settings) -> dict[str, Any]:
 
 
 CHANGES_NO_ROWS = ("optimize",)
+LEASES = {"replay": "validate", "optimize": "merge"}
+"""Stages that change what another stage changes take turns with it, and with the stream."""
 LINEAGE_LISTENER = "io.openlineage.spark.agent.OpenLineageSparkListener"
 
 
@@ -76,7 +78,7 @@ def stage_task(stage: str, settings: Settings, *arguments: str) -> BaseOperator:
         )
     return SparkStageOperator(
         **common,
-        application_args=[*argv, "--lease", f"{settings.leases}/{stage}", *arguments],
+        application_args=[*argv, "--lease", f"{settings.leases}/{LEASES.get(stage, stage)}", *arguments],
         conn_id=settings.spark_conn_id,
         on_cluster=settings.backend == "cluster",
         name=f"lakehouse-{stage}",

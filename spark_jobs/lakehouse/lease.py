@@ -26,6 +26,8 @@ from lakehouse.errors import ConfigurationError, TryAgain
 
 BEAT, STALE = 5.0, 60.0
 """Seconds between two touches, and without one after which a lease is stale."""
+WAITING = 3.0
+"""Seconds for which somebody who has looked for the lease is taken to wait for it."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,15 @@ def hold(
     patience: float = 2 * STALE,
     stale: float = STALE,
     every: float = BEAT,
+    yielding: bool = False,
 ) -> Iterator[Lease]:
     """Hold the lease at a path while the body runs.
 
     Args:
         say: is told whom the run waits for.
         patience: seconds to wait for another holder.
+        yielding: let those who wait go first. For a run that takes the lease again and again, which
+            would leave others no moment.
 
     Raises:
         TryAgain: another run holds it and goes on holding it.
@@ -111,7 +116,7 @@ def hold(
     file, deadline, told = Path(path), time.monotonic() + patience, False
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        while isinstance(held := _take(file, run_id, stale), Holder):
+        while isinstance(held := _take(file, run_id, stale, yielding), Holder):
             whom = f"{held.run_id} (process {held.pid} on {held.host})"
             if time.monotonic() > deadline:
                 raise TryAgain(f"held by {whom}", where=path, todo="Wait for its end, or end it.")
@@ -135,12 +140,20 @@ def hold(
             held.release()
 
 
-def _take(path: Path, run_id: str, stale: float) -> Lease | Holder:
-    """The lease, now ours, or who holds it."""
+def _take(path: Path, run_id: str, stale: float, yielding: bool) -> Lease | Holder:
+    """The lease, now ours, or who holds it, or comes before us."""
+    waiting = path.with_name(path.name + ".waiting")
     with _guarded(path) as now:
         there = _read(path)
         if there is not None and not there.is_gone() and now - path.stat().st_mtime < stale:
+            if not yielding:
+                waiting.touch()
+                os.utime(waiting, (now, now))
             return there
+        if yielding and there is not None and waiting.exists() and now - waiting.stat().st_mtime < WAITING:
+            return there
+        if not yielding:
+            waiting.unlink(missing_ok=True)
         me = psutil.Process()
         mine = Holder((there.token if there else 0) + 1, run_id, socket.gethostname(), me.pid, me.create_time())
         part = path.with_name(path.name + ".part")

@@ -25,6 +25,8 @@ DDL = (
 )
 CORRUPT_ROWS = "corrupt"
 """Beside the rows that an ingested batch has in bronze: how many of them cannot be read."""
+MOST_TRIES = 10
+"""How often a plan is made anew when others of the same stage, for other units, were quicker."""
 PLANNED, DONE, REFUSED, DISCARDED, VOID = "planned", "done", "refused", "discarded", "void"
 
 
@@ -59,18 +61,22 @@ class Progress:
 
     def __init__(self, warehouse: Warehouse, stage: str, run_id: str, now: datetime, upstream: str = "") -> None:
         self._warehouse, self._stage, self._run_id, self._now = warehouse, stage, run_id, now
-        self._rows = []
+        self._upstream = upstream
         self._ended: list[tuple] = []
         self._settled: set[int] = set()
-        if warehouse.exists(TABLE):
+        self._read()
+
+    def _read(self) -> None:
+        self._rows = []
+        if self._warehouse.exists(TABLE):
             self._rows = (
-                warehouse.read(TABLE)
-                .where(F.col("stage").isin(stage, upstream))
+                self._warehouse.read(TABLE)
+                .where(F.col("stage").isin(self._stage, self._upstream))
                 .select("stage", "unit", "batch_id", "state", "inputs", "rows", "detail")
                 .orderBy("stage", "batch_id")
                 .collect()
             )
-        self._last_id = max((r["batch_id"] for r in self._rows if r["stage"] == stage), default=0)
+        self._last_id = max((r["batch_id"] for r in self._rows if r["stage"] == self._stage), default=0)
 
     def batches(self) -> list[Batch]:
         """Every batch this stage has planned, oldest first."""
@@ -115,23 +121,30 @@ class Progress:
             detail: a remark that a later run finds with the batch.
 
         Raises:
-            TryAgain: another run planned at the same time.
+            TryAgain: another run planned for the same unit at the same time.
         """
-        batches = [
-            Batch(self._stage, unit, self._last_id + n, tuple(sorted(inputs)), detail=detail)
-            for n, (unit, inputs) in enumerate(work, start=1)
-        ]
-        if not batches:
-            return []
-        records = [self._record(b, PLANNED, list(b.inputs), {}, detail) for b in batches]
-        # Two runs that plan at the same time start from the same id: Delta lets one of them through.
-        once = Transaction(f"lakehouse/progress/{self._stage}", batches[0].batch_id)
-        if self._warehouse.append(self._warehouse.frame(records, DDL), TABLE, once) is None:
+        wanted = [(unit, tuple(sorted(inputs))) for unit, inputs in work]
+        for _ in range(MOST_TRIES if wanted else 0):
+            batches = [
+                Batch(self._stage, unit, n, inputs, detail=detail)
+                for n, (unit, inputs) in enumerate(wanted, start=self._last_id + 1)
+            ]
+            records = [self._record(b, PLANNED, list(b.inputs), {}, detail) for b in batches]
+            # Two runs that plan at the same time start from the same id: Delta lets one of them through.
+            once = Transaction(f"lakehouse/progress/{self._stage}", batches[0].batch_id)
+            if self._warehouse.append(self._warehouse.frame(records, DDL), TABLE, once) is not None:
+                self._last_id = batches[-1].batch_id
+                return batches
+            known = self._last_id
+            self._read()
+            # Of other units, such as files beside topics, another run may plan as it likes.
+            if {b.unit for b in self.batches() if b.batch_id > known} & {unit for unit, _ in wanted}:
+                break
+        if wanted:
             raise TryAgain(
                 f"another run of {self._stage} is at work", where=self._warehouse.location, todo="Run it again later."
             )
-        self._last_id = batches[-1].batch_id
-        return batches
+        return []
 
     def finish(
         self, batch: Batch, state: str = DONE, rows: Mapping[str, int] | None = None, detail: str | None = None

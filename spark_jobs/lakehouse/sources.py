@@ -28,6 +28,9 @@ RESERVED_OPTIONS = {
     "mode": "Bad lines always go to quarantine; leave the option out.",
     "columnnameofcorruptrecord": "Bad lines always go to quarantine; leave the option out.",
 }
+MANAGED_OPTIONS = (
+    "subscribe", "subscribepattern", "assign", "endingoffsets", "failondataloss", "includeheaders", "groupidprefix"
+)  # fmt: skip
 ENCODINGS = ("utf-8", "us-ascii", "iso-8859-1", "utf-16", "utf-16le", "utf-16be", "utf-32")
 IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -35,8 +38,12 @@ IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 class _Input(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    path: str
-    format: Literal["csv", "json", "parquet"]
+    path: str = ""
+    format: Literal["csv", "json", "parquet", "kafka"]
+    topics: list[str] = []
+    topic_pattern: str = ""
+    epoch: int = Field(default=0, ge=0)
+    on_loss: Literal["stop", "continue"] = "stop"
     columns: Annotated[list[str], Field(min_length=1)] | Literal["infer"]
     entities: list[str] = Field(min_length=1)
     pattern: str = "*"
@@ -57,13 +64,16 @@ class _Source(BaseModel):
 
 @dataclass(frozen=True)
 class Input:
-    """One stream of raw files; ``name`` is also its bronze table.
+    """One stream of raw files or messages; ``name`` is also its bronze table.
 
     Attributes:
         columns: those that a file is expected to have; none when they are inferred from the first files.
         schema_mode: what a column beyond them does: rescue, evolve or fail.
         identity: what makes a file of a known name another one: its size and modification time, or its content.
         loaded_files: what becomes of them after ``loaded_files_after_days``: keep, archive or delete.
+        topics, topic_pattern: of Kafka, by their names or by a regular expression.
+        epoch: raised by a person when topics were made anew and are to be read from their start.
+        on_loss: what to do when Kafka has deleted messages before they were loaded: stop, or continue after them.
     """
 
     name: str
@@ -80,6 +90,15 @@ class Input:
     identity: str = "modified"
     loaded_files: str = "keep"
     loaded_files_after_days: int = 30
+    topics: tuple[str, ...] = ()
+    topic_pattern: str = ""
+    epoch: int = 0
+    on_loss: str = "stop"
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it has no end: what has arrived is loaded by the stream, or when it is asked for by name."""
+        return self.format == "kafka"
 
 
 def load_sources(folder: str | Path, contracts: dict[str, Contract]) -> list[Input]:
@@ -105,7 +124,7 @@ def load_sources(folder: str | Path, contracts: dict[str, Contract]) -> list[Inp
 
 
 def select_inputs(inputs: list[Input], only: list[str]) -> list[Input]:
-    """The inputs named by ``only`` (inputs or whole sources); all of them when it is empty.
+    """The inputs named by ``only`` (inputs or whole sources); all that are files when it is empty.
 
     Raises:
         UsageError: a name is neither.
@@ -114,7 +133,7 @@ def select_inputs(inputs: list[Input], only: list[str]) -> list[Input]:
     for name in only:
         if name not in known:
             raise UsageError(f"--only {name}: no such source", todo=f"Known are: {', '.join(sorted(known))}.")
-    return [i for i in inputs if not only or i.name in only or i.source in only]
+    return [i for i in inputs if (not only and not i.is_stream) or i.name in only or i.source in only]
 
 
 def _load_source(file: Path, contracts: dict[str, Contract]) -> list[Input]:
@@ -133,10 +152,15 @@ def _to_input(name: str, model: _Input, file: Path, contracts: dict[str, Contrac
     where = f"{file}: inputs.{name}"
     if not IDENTIFIER.fullmatch(name):
         raise ConfigurationError("no table name", where=where, todo="Use lower-case letters, digits and _.")
-    path = posixpath.normpath(model.path)
-    if path.startswith(("/", "..")) or path == ".":
-        raise ConfigurationError(f"path '{model.path}'", where=where, todo="Name a folder below the landing folder.")
-    model.path = path
+    if model.format == "kafka":
+        _check_topics(model, where)
+    else:
+        path = posixpath.normpath(model.path)
+        if path.startswith(("/", "..")) or path == ".":
+            raise ConfigurationError(
+                f"path '{model.path}'", where=where, todo="Name a folder below the landing folder."
+            )
+        model.path = path
     for option in model.options:
         if option.lower() in RESERVED_OPTIONS:
             raise ConfigurationError(f"option '{option}'", where=where, todo=RESERVED_OPTIONS[option.lower()])
@@ -159,13 +183,33 @@ def _to_input(name: str, model: _Input, file: Path, contracts: dict[str, Contrac
         if not sql_file.is_file():
             raise ConfigurationError(f"feeds '{entity}', but {sql_file} is missing", where=where)
         sql.append((entity, sql_file.read_text(encoding="utf-8")))
-    fields: dict[str, Any] = model.model_dump(exclude={"entities", "columns", "ignore", "options"})
+    fields: dict[str, Any] = model.model_dump(exclude={"entities", "columns", "ignore", "options", "topics"})
     return Input(
         name=name,
         source=file.parent.name,
         columns=columns,
         ignore=tuple(model.ignore),
+        topics=tuple(model.topics),
         options=tuple(model.options.items()),
         sql=tuple(sql),
         **fields,
     )
+
+
+def _check_topics(model: _Input, where: str) -> None:
+    """Raise ConfigurationError for what a Kafka input cannot have."""
+    if bool(model.topics) == bool(model.topic_pattern):
+        raise ConfigurationError("needs either topics or topic_pattern", where=where)
+    if model.path:
+        raise ConfigurationError("has a path, but is of Kafka", where=where, todo="Remove it.")
+    if model.columns == "infer" or model.schema_mode != "rescue":
+        raise ConfigurationError(
+            "columns that are inferred, or schema_mode", where=where,
+            todo="Of Kafka, declare the columns; other fields go to _rescued.",
+        )  # fmt: skip
+    for option in model.options:
+        if option.lower() in MANAGED_OPTIONS or option.lower().startswith("kafka."):
+            raise ConfigurationError(
+                f"option '{option}'", where=where,
+                todo="Offsets are the suite's to manage; how to reach Kafka stands in the file that --kafka names.",
+            )  # fmt: skip

@@ -200,11 +200,17 @@ class Warehouse:
         """Append rows; creates the table for the first ones.
 
         Returns:
-            How many rows were written, as the commit tells; None if the transaction has been committed before.
+            How many rows were written, as the commit tells; None if the transaction has been committed before,
+            or by another run at the same moment.
         """
         self.create(table, _nullable_ddl(rows))
         writer = rows.write.format("delta").mode("append")
-        return self._save(writer.option("txnAppId", once.application).option("txnVersion", once.version), table)
+        try:
+            return self._save(writer.option("txnAppId", once.application).option("txnVersion", once.version), table)
+        except Exception as error:
+            if "DELTA_CONCURRENT_TRANSACTION" in str(error):
+                return None
+            raise
 
     def append_always(self, rows: DataFrame, table: str) -> None:
         """Append rows of which a second copy does no harm; creates the table for the first ones."""

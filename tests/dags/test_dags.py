@@ -159,7 +159,12 @@ def rendered(batch, task_id: str, params: dict, interval_end: datetime | None) -
 
 def common(task: Any, stage: str, dag: str = "medallion_batch") -> list[str]:
     """The arguments of every stage; a run of Databricks needs no lease, because its token keeps it alone."""
-    lease = [] if isinstance(task, DatabricksStageOperator) else ["--lease", str(ROOT / f"var/leases/{stage}")]
+    shared = {"replay": "validate", "optimize": "merge"}
+    lease = (
+        []
+        if isinstance(task, DatabricksStageOperator)
+        else ["--lease", str(ROOT / f"var/leases/{shared.get(stage, stage)}")]
+    )
     return [*COMMON, "--report", report(stage, dag), *lease]
 
 

@@ -105,7 +105,8 @@ def test_worker_driver_spark_worker_and_master_are_killed_in_turn(tmp_path: Path
         assert cluster.state()["activeapps"] == []
     assert [p for stage in STAGES for p in of_stage(reports, stage)] == []
     # A lease that nobody holds has the time of its release taken from it.
-    assert {s: (tmp_path / "leases" / s).stat().st_mtime for s in STAGES} == dict.fromkeys(STAGES, 0)
+    leases = {f.name: f.stat().st_mtime for f in (tmp_path / "leases").iterdir() if "." not in f.name}
+    assert leases == dict.fromkeys(["ingest", "validate", "merge", "featurize"], 0)
     assert oracle.differences(oracle.connect(shell.warehouse), AS_OF) == {}
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -160,3 +161,29 @@ for _ in range(20):
         for pid in [a.split()[1]]
     )
     assert token(path) == 100
+
+
+def test_who_takes_it_again_and_again_lets_those_who_wait_go_first(path: Path) -> None:
+    order: list[str] = []
+
+    def wait() -> None:
+        with lease.hold(str(path), "batch", [].append, every=0.1):
+            order.append("batch")
+
+    waiting = threading.Thread(target=wait)
+    for n in range(20):
+        with lease.hold(str(path), "stream", [].append, every=0.1, yielding=True):
+            order.append("stream")
+            if n == 3:
+                waiting.start()
+                time.sleep(0.5)
+    waiting.join()
+    assert order == ["stream"] * 4 + ["batch"] + ["stream"] * 16
+
+
+def test_who_has_waited_and_is_gone_holds_nobody_up(path: Path) -> None:
+    with lease.hold(str(path), "stream", [].append, every=0.1):
+        path.with_name("merge.waiting").touch()
+    begin = time.monotonic()
+    with lease.hold(str(path), "stream", [].append, every=0.1, yielding=True):
+        assert time.monotonic() - begin < lease.WAITING + 2

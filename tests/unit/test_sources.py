@@ -22,6 +22,8 @@ def test_shipped_sources_and_what_they_feed() -> None:
         "shop_products": ["products"],
         "shop_transactions": ["transactions"],
         "shop_interactions": ["interactions"],
+        "shop_event_transactions": ["transactions"],
+        "shop_event_interactions": ["interactions"],
         "online_retail": ["customers", "products", "transactions"],
         "otto": ["interactions", "transactions"],
         "google_retail_products": ["products"],
@@ -33,7 +35,9 @@ def test_select_by_source_by_input_and_all() -> None:
     inputs = load_sources(ROOT / "sources", CONTRACTS)
     assert [i.name for i in select_inputs(inputs, ["otto", "shop_products"])] == ["otto", "shop_products"]
     assert len(select_inputs(inputs, ["shop"])) == 4
-    assert select_inputs(inputs, []) == inputs
+    assert len(select_inputs(inputs, ["shop_events"])) == 2
+    # What has no end is the stream's, unless it is asked for.
+    assert select_inputs(inputs, []) == [i for i in inputs if i.source != "shop_events"]
     with pytest.raises(UsageError, match="--only nowhere: no such source"):
         select_inputs(inputs, ["nowhere"])
 
@@ -41,8 +45,9 @@ def test_select_by_source_by_input_and_all() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("format: json", "format: xml", "inputs.otto.format: Input should be 'csv', 'json' or 'parquet'"),
-        ("path: otto", "pth: otto", "inputs.otto.path: Field required"),
+        ("format: json", "format: xml", "inputs.otto.format: Input should be 'csv', 'json', 'parquet' or 'kafka'"),
+        ("path: otto", "pth: otto", "inputs.otto.pth: Extra inputs are not permitted"),
+        ("path: otto", "pattern: '*'", "path '' Name a folder below the landing folder."),
         ("[session, events]", "[]", "inputs.otto.columns"),
         ("[session, events]", "[_session]", "'_session' begins with an underscore"),
         ("  otto:\n", "  Otto!:\n", "no table name"),
@@ -51,8 +56,31 @@ def test_select_by_source_by_input_and_all() -> None:
     ],
 )
 def test_an_invalid_source_names_the_file_and_the_place(tmp_path: Path, old: str, new: str, words: str) -> None:
-    shutil.copytree(ROOT / "sources/otto", tmp_path / "otto")
-    file = tmp_path / "otto/source.yaml"
+    assert_refused(tmp_path, "otto", old, new, words)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("topics: [shop.transactions]", "path: shop", "needs either topics or topic_pattern"),
+        ("topics: [shop.transactions]", "topics: [a]\n    topic_pattern: b", "needs either topics or topic_pattern"),
+        ("topics: [shop.transactions]", "topics: [a]\n    path: b", "has a path, but is of Kafka"),
+        (
+            "columns: [TransactionID, OrderID",
+            "schema_mode: evolve\n    columns: [TransactionID, OrderID",
+            "schema_mode",
+        ),
+        ("startingOffsets: earliest", "failOnDataLoss: 'false'", "option 'failOnDataLoss' Offsets are the suite's"),
+        ("startingOffsets: earliest", "kafka.sasl.jaas.config: secret", "how to reach Kafka stands in the file"),
+    ],
+)
+def test_what_an_input_of_kafka_cannot_have(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert_refused(tmp_path, "shop_events", old, new, words)
+
+
+def assert_refused(tmp_path: Path, source: str, old: str, new: str, words: str) -> None:
+    shutil.copytree(ROOT / "sources" / source, tmp_path / source)
+    file = tmp_path / source / "source.yaml"
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new, 1))

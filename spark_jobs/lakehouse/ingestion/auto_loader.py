@@ -103,7 +103,10 @@ def run(context: Context, stream: Stream = cloud_files) -> None:
         raise UsageError("--auto-loader without --state", todo="Name a folder for checkpoints and schemas.")
     progress = Progress(context.warehouse, "ingest", context.run_id, context.now)
     ledger = Ledger(context.warehouse, context.run_id, context.now)
-    for source in select_inputs(context.inputs, context.only):
+    selected = select_inputs(context.inputs, context.only)
+    if topics := [i.name for i in selected if i.is_stream]:
+        raise UsageError(f"--auto-loader finds files, not the messages of {', '.join(topics)}", todo="Leave it out.")
+    for source in selected:
         own = f"{state.rstrip('/')}/{source.name}"
         loader = _Loader(context, progress, ledger, source)
         for _ in range(MOST_STARTS):

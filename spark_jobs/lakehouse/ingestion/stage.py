@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from lakehouse.cli import Context
 from lakehouse.errors import DataRefused, InternalError, LakehouseError, UsageError
-from lakehouse.ingestion import columns, discovery, readers
+from lakehouse.ingestion import columns, discovery, kafka, readers
 from lakehouse.ingestion.landing import LandedFile, Landing, Unreachable, Unreadable
 from lakehouse.ingestion.ledger import (
     AUTO_LOADER,
@@ -27,17 +27,25 @@ UNDECLARED = "has undeclared columns"
 
 
 def run(context: Context) -> None:
-    """Load every file that has not been loaded, in one batch per input.
+    """Load every file that has not been loaded, in one batch per input, and what is in the topics that are asked for.
 
     Raises:
+        UsageError, ConfigurationError, ServiceUnavailable: as ``Landing`` and ``kafka.Loader`` say.
         DataRefused: a file of an input with schema_mode fail has undeclared columns. It is set
             aside; every other file is loaded by then.
     """
+    selected = select_inputs(context.inputs, context.only)
+    kafka.run(context, [i for i in selected if i.is_stream])
+    inputs = {i.name: i for i in selected if not i.is_stream}
+    if inputs:
+        _files(context, inputs)
+
+
+def _files(context: Context, inputs: dict[str, Input]) -> None:
     report, warehouse = context.report, context.warehouse
     landing = Landing(context.args.landing)
     ledger = Ledger(warehouse, context.run_id, context.now)
     progress = Progress(warehouse, "ingest", context.run_id, context.now)
-    inputs = {i.name: i for i in select_inputs(context.inputs, context.only)}
     loads: list[tuple[Batch, list[LandedFile]]] = []
     for batch in progress.outstanding():
         # Auto Loader's are its own to finish.

@@ -23,8 +23,37 @@ LOOKS_AROUND = re.compile(r"\bover\b|\bselect\b.*\bselect\b|\(\s*select\b|\bfrom
 """SQL in which a row's values may depend on other rows: windows, subqueries and joins."""
 
 
+KEY, TOMBSTONE = "_key", "_tombstone"
+"""Of a message: its key as text, and whether it has no value, which deletes that key."""
+
+
+def placed(messages: DataFrame) -> DataFrame:
+    """Bronze rows from Kafka with the place of a message in the shape of a file's: topic/partition and offset.
+
+    From here on a row is a row, wherever it came from. ``_key`` and ``_tombstone`` stand beside it for the SELECT.
+    """
+    message = F.col("_source")
+    place = F.struct(
+        F.concat_ws("/", message["topic"], message["partition"].cast("string")).alias("file"),
+        message["timestamp"].alias("modified"),
+        F.lit(None).cast("bigint").alias("size"),
+        F.lit(None).cast("bigint").alias("block"),
+        message["offset"].alias("row"),
+    )
+    others = [c for c in messages.columns if c != "_source"]
+    return messages.select(
+        *[F.col(f"`{c}`") for c in others],
+        message["key"].alias(KEY),
+        message["tombstone"].alias(TOMBSTONE),
+        place.alias("_source"),
+    )
+
+
 def raw_rows(bronze: DataFrame) -> DataFrame:
-    """Bronze rows with ``_row``: source position, time of ingestion, bronze batch, received values."""
+    """Bronze rows with ``_row``: source position, time of ingestion, bronze batch, received values.
+
+    Of messages, ``_key`` and ``_tombstone`` are there as well.
+    """
     received = [c for c in bronze.columns if not c.startswith("_")]
     row = F.struct(
         F.col("_source").alias("source"),
@@ -33,7 +62,8 @@ def raw_rows(bronze: DataFrame) -> DataFrame:
         F.struct(*[F.col(f"`{c}`") for c in received], "_rescued").alias("raw"),
         F.col("_corrupt").alias("corrupt"),
     )
-    return bronze.select(*[F.col(f"`{c}`") for c in received], row.alias(ROW))
+    of_messages = [c for c in (KEY, TOMBSTONE) if c in bronze.columns]
+    return bronze.select(*[F.col(f"`{c}`") for c in received], *of_messages, row.alias(ROW))
 
 
 def map_rows(raw: DataFrame, source: Input, contract: Contract) -> DataFrame:

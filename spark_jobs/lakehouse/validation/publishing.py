@@ -87,10 +87,11 @@ def _readable(bronze: DataFrame, arrived: Arrived) -> DataFrame:
 
 
 def bronze_rows(context: Context, source: Input, batches: tuple[int, ...]) -> DataFrame:
-    """The rows of some bronze batches, with every declared column."""
+    """The rows of some bronze batches, with every declared column, and ``_source`` in the shape of ``mapping.placed``."""
     context.warehouse.note_read(f"bronze.{source.name}")
     declared = dict.fromkeys(source.columns, "string")
-    return context.warehouse.read(f"bronze.{source.name}", declared).where(F.col("_batch_id").isin(list(batches)))
+    rows = context.warehouse.read(f"bronze.{source.name}", declared).where(F.col("_batch_id").isin(list(batches)))
+    return mapping.placed(rows) if source.format == "kafka" else rows
 
 
 def known_rows(context: Context, contract: Contract) -> dict[str, DataFrame]:

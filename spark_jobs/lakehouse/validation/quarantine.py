@@ -78,10 +78,14 @@ def _kept(
         & (F.col(f"{ROW}.source.block") == F.col("_block")),
         "left",
     )
-    number = F.col(f"{ROW}.source.row") - F.col("_first") + F.col("_before") + 1
+    # Of a message, whose place has no block, the offset is its number.
+    in_file = F.col(f"{ROW}.source.row") - F.col("_first") + F.col("_before") + 1
+    number = F.coalesce(in_file, F.col(f"{ROW}.source.row"))
+    called = F.when(F.col(f"{ROW}.source.block").isNull(), "offset").otherwise("row")
     where = F.concat(
-        F.lit(f"{contract.name} row "), number.cast("string"), F.lit(" of "), F.col(f"{ROW}.source.file"), F.lit(": ")
-    )
+        F.lit(f"{contract.name} "), called, F.lit(" "), number.cast("string"),
+        F.lit(" of "), F.col(f"{ROW}.source.file"), F.lit(": "),
+    )  # fmt: skip
     explained = F.transform(
         reasons.cast(f"array<{REASON_DDL}>"), lambda r: r.withField("message", F.concat(where, r["message"]))
     )

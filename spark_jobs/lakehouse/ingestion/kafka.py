@@ -1,0 +1,304 @@
+"""Kafka topics to bronze, each message exactly once.
+
+How far a topic has been loaded stands with the batches in ``ops.progress``, not in a checkpoint of Structured
+Streaming: every start goes on from there, so that no checkpoint can be lost, mixed up or outgrown. What Spark
+writes while a query runs goes into a folder of the driver's that ends with it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.query import StreamingQuery
+
+from lakehouse.cli import Context, instant
+from lakehouse.errors import ConfigurationError, DataRefused, LakehouseError, ServiceUnavailable
+from lakehouse.ingestion import readers
+from lakehouse.ingestion.topics import Offsets, Topics, client_properties, pattern
+from lakehouse.progress import CORRUPT_ROWS, VOID, Progress
+from lakehouse.sources import Input
+from lakehouse.sql import quote
+
+BYTES = "base64:"
+"""Begins what is kept of a key or a message that is no UTF-8."""
+LOST = "lost"
+"""Beside the rows of a batch: messages that Kafka had deleted before they were loaded."""
+
+
+def run(context: Context, inputs: list[Input]) -> None:
+    """Load what is in the topics now, one input after the other, and end."""
+    for source in inputs:
+        loader = Loader(context, source)
+        loader.start(available_now=True)
+        loader.wait()
+
+
+class Loader:
+    """Loads one input, each micro-batch as one batch of the progress."""
+
+    def __init__(self, context: Context, source: Input, loaded: Callable[[int], None] = lambda rows: None) -> None:
+        """``loaded`` is told the rows of each batch, when it is there for good."""
+        self._context, self._source, self._after = context, source, loaded
+        self._table = f"bronze.{source.name}"
+        self._folder: Path | None = None
+        self._error: LakehouseError | None = None
+        self._at_work, self._stopped = threading.Lock(), False
+        self._reached: Offsets = {}
+        self.query: StreamingQuery | None = None
+
+    def start(self, *, available_now: bool = False) -> StreamingQuery:
+        """Start the query, from where the records of earlier batches end.
+
+        Raises:
+            ServiceUnavailable: Kafka does not answer.
+            ConfigurationError: Kafka's client is not let in, or a topic has fewer messages than were loaded from it.
+            DataRefused: messages have been deleted before they were loaded, and the source does not go on after that.
+        """
+        spark, source = self._context.warehouse.spark, self._source
+        self._progress = Progress(self._context.warehouse, "ingest", self._context.run_id, self._context.now)
+        properties = client_properties(spark, self._context.args.kafka)
+        begin = self._reached = self._begin(Topics(spark, properties))
+        self._folder, self._error = Path(tempfile.mkdtemp(prefix=f"lakehouse-{source.name}-")), None
+        options = {k: v for k, v in source.options if k.lower() != "startingoffsets"}
+        frame = (
+            spark.readStream.format("kafka")
+            .options(**options, **{f"kafka.{name}": value for name, value in properties.items()})
+            .option("subscribePattern", pattern(source))
+            .option("startingOffsets", json.dumps(begin) if begin else "earliest")
+            .option("failOnDataLoss", "true")
+            .option("includeHeaders", "true")
+            .load()
+        )
+        writer = frame.writeStream.queryName(source.name).foreachBatch(self._take)
+        writer = writer.option("checkpointLocation", self._folder.as_uri())
+        trigger: dict[str, Any] = {"availableNow": True} if available_now else {"processingTime": "0 seconds"}
+        self.query = writer.trigger(**trigger).start()
+        return self.query
+
+    def wait(self) -> None:
+        """Until the query ends, or is stopped.
+
+        Raises:
+            LakehouseError: why it failed; DataRefused when Kafka has deleted messages meanwhile.
+        """
+        assert self.query is not None
+        try:
+            self.query.awaitTermination()
+        except StreamingQueryException as error:
+            if self._error is not None:
+                raise self._error from error
+            text = " ".join(str(error).split())
+            if "KAFKA_DATA_LOSS" in text or "data was lost" in text.lower():
+                raise ServiceUnavailable(
+                    f"Kafka has deleted messages of {self._source.name} that were not loaded ({text[:300]})",
+                    todo="The next start tells their offsets.",
+                ) from error
+            if "org.apache.kafka.common" in text:
+                raise ServiceUnavailable(
+                    f"Kafka does not answer ({text[:300]})", todo="Run it again when it is there."
+                ) from error
+            raise
+        finally:
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
+
+    def stop(self, seconds: float) -> None:
+        """End the query when the batch that it is loading is there, or after so many seconds."""
+        # A batch that is cut off has been planned, and is settled by the next start.
+        there = self._at_work.acquire(timeout=seconds)
+        self._stopped = True
+        try:
+            if self.query is not None:
+                self.query.stop()
+        finally:
+            if there:
+                self._at_work.release()
+
+    def lag(self) -> int:
+        """Messages that Kafka has and that are not loaded yet, as the last micro-batch saw it."""
+        progress = self.query.lastProgress if self.query is not None else None
+        if not progress or not progress["sources"]:
+            return 0
+        seen, taken = ((progress["sources"][0].get(name) or {}) for name in ("latestOffset", "endOffset"))
+        return sum(
+            max(0, end - taken.get(topic, {}).get(p, end)) for topic, ps in seen.items() for p, end in ps.items()
+        )
+
+    def loaded(self) -> Offsets:
+        """How far each partition has been loaded: the offset after its last message."""
+        ends: Offsets = {}
+        for f in self._progress.finished("ingest"):
+            known = _record(f.detail) if f.unit == self._source.name else None
+            if known is not None and known["epoch"] == self._source.epoch:
+                for topic, partitions in known["ends"].items():
+                    ends.setdefault(topic, {}).update(partitions)
+        return ends
+
+    def _begin(self, topics: Topics) -> Offsets:
+        """Where to go on in each partition there is."""
+        self._settle()
+        loaded, (first, ends) = self.loaded(), topics.partitions(self._source)
+        wanted = dict(self._source.options).get("startingOffsets", "earliest")
+        if wanted in ("earliest", "latest"):
+            fresh = first if wanted == "earliest" else ends
+        else:
+            fresh = topics.at(self._source, instant(wanted))
+        lost: dict[str, list[int]] = {}
+        begin: Offsets = {}
+        for topic, partitions in ends.items():
+            for p, end in partitions.items():
+                new = fresh.get(topic, {}).get(p, end)
+                at = loaded.get(topic, {}).get(p, new)
+                if at > end:
+                    raise ConfigurationError(
+                        f"has {end:,} messages in partition {p}, but {at:,} have been loaded", where=f"topic {topic}",
+                        todo="Look whether --kafka names the right cluster. If the topic was made anew, raise the "
+                        f"input's epoch to {self._source.epoch + 1} in source.yaml: it is then read from its start.",
+                    )  # fmt: skip
+                if at < first[topic][p]:
+                    lost[f"{topic}/{p}"] = [at, first[topic][p]]
+                begin.setdefault(topic, {})[p] = max(at, first[topic][p])
+        if lost:
+            self._tell_loss(lost, begin)
+        return begin
+
+    def _tell_loss(self, lost: dict[str, list[int]], begin: Offsets) -> None:
+        """Report what cannot be loaded any more; refuse to go on, or record that we do."""
+        listed = "; ".join(f"{where} offsets {a:,} to {b - 1:,}" for where, (a, b) in sorted(lost.items()))
+        number = sum(b - a for a, b in lost.values())
+        message = f"{number:,} messages of {self._source.name} were deleted by Kafka before they were loaded: {listed}"
+        if self._source.on_loss == "stop":
+            raise DataRefused(
+                message, todo="Deliver them as files if they are needed, then set on_loss: continue in source.yaml "
+                "to go on after them; and raise the topic's retention.",
+            )  # fmt: skip
+        detail = _detail(self._source, begin, lost=lost)
+        (batch,) = self._progress.plan([(self._source.name, ())], detail=detail)
+        self._progress.finish(batch, rows={self._table: 0, CORRUPT_ROWS: 0, LOST: number}, detail=detail)
+        self._progress.commit()
+        self._context.report.count(self._table, messages_lost=number)
+        self._context.report.warn(message)
+
+    def _settle(self) -> None:
+        """Finish what an interrupted run has written; give up what it has only planned."""
+        for batch in self._progress.outstanding():
+            if batch.unit == self._source.name and _record(batch.detail) is not None:
+                rows, corrupt = self._count(batch.batch_id)
+                if rows:
+                    self._progress.finish(batch, rows={self._table: rows, CORRUPT_ROWS: corrupt}, detail=batch.detail)
+                else:
+                    self._progress.finish(batch, VOID)
+        self._progress.commit()
+        # What has been settled counts for where to go on.
+        self._progress = Progress(self._context.warehouse, "ingest", self._context.run_id, self._context.now)
+
+    def _take(self, rows: DataFrame, number: int) -> None:
+        with self._at_work:
+            if self._stopped:
+                return
+            try:
+                self._load(rows, number)
+            except LakehouseError as error:
+                self._error = error
+                raise
+
+    def _load(self, rows: DataFrame, number: int) -> None:
+        source, warehouse, report = self._source, self._context.warehouse, self._context.report
+        ends = self._ends(number)
+        if ends == self._reached:
+            # Without a message, no table gets a version.
+            return
+        self._reached, detail = ends, _detail(source, ends)
+        (batch,) = self._progress.plan([(source.name, ())], detail=detail)
+        now = datetime.now(UTC)
+        warehouse.append(decoded(rows, source, now, batch.batch_id), self._table, batch.transaction("bronze"))
+        count, corrupt = self._count(batch.batch_id)
+        if count:
+            self._progress.finish(batch, rows={self._table: count, CORRUPT_ROWS: corrupt}, detail=detail)
+        else:
+            # Kafka's own markers alone; the next batch counts them in.
+            self._progress.finish(batch, VOID)
+        self._progress.commit()
+        report.count(self._table, batches=1, rows_in=count, rows_corrupt=corrupt)
+        report.say(f"{count:,} messages to {self._table}")
+        self._after(count)
+
+    def _count(self, batch_id: int) -> tuple[int, int]:
+        """Rows of a batch in bronze, and those of them that cannot be read."""
+        if not self._context.warehouse.exists(self._table):
+            return 0, 0
+        rows = self._context.warehouse.read(self._table).where(F.col("_batch_id") == batch_id)
+        counted = rows.agg(F.count("*"), F.count_if(readers.is_corrupt(rows))).first()
+        assert counted is not None
+        return counted[0], counted[1]
+
+    def _ends(self, number: int) -> Offsets:
+        """Where a micro-batch ends, as Spark has planned it."""
+        assert self._folder is not None
+        planned = (self._folder / "offsets" / str(number)).read_text(encoding="utf-8")
+        return json.loads(planned.splitlines()[-1])
+
+
+def decoded(messages: DataFrame, source: Input, now: datetime, batch_id: int) -> DataFrame:
+    """Messages as they go into bronze: declared fields as received, other fields in ``_rescued``.
+
+    Numbers keep their value, to 38 digits, but not their zeros at the end; what is nested becomes JSON.
+
+    Args:
+        messages: as Spark's Kafka source has them, headers included; values are JSON objects.
+        now: when they are loaded; no message is taken to be younger.
+
+    Returns:
+        The input's columns as text, ``_rescued``, ``_corrupt`` (a message that is no JSON object, or
+        names a field twice, as text or base64), ``_source``, ``_ingested_at``, ``_batch_id``. A message without a value, by which Kafka
+        deletes a key, has nulls and ``_source.tombstone``.
+    """
+    text = F.try_validate_utf8(F.col("value").cast("string"))
+    rows = messages.select("*", text.alias("text"))
+    # By way of a variant: from_json would make doubles of numbers before it makes text of them.
+    fields = F.try_variant_get(F.try_parse_json("text"), "$", "map<string,string>")
+    rows = rows.select("*", fields.alias("fields"))
+    others = F.map_filter("fields", lambda name, value: ~name.isin(*source.columns) & value.isNotNull())
+    unread = F.coalesce(F.col("text"), F.concat(F.lit(BYTES), F.base64("value")))
+    return rows.select(
+        *[F.try_element_at("fields", F.lit(c)).alias(c) for c in source.columns],
+        F.when(F.size(others) > 0, F.to_json(others)).alias(readers.RESCUED),
+        F.when(F.col("value").isNotNull() & F.col("fields").isNull(), unread).alias(readers.CORRUPT),
+        F.struct(
+            "topic",
+            "partition",
+            "offset",
+            F.least(F.col("timestamp"), F.lit(now)).alias("timestamp"),
+            _text_or_bytes("key").alias("key"),
+            "headers",
+            F.col("value").isNull().alias("tombstone"),
+        ).alias(readers.SOURCE),
+        F.lit(now).cast("timestamp").alias("_ingested_at"),
+        F.lit(batch_id).cast("bigint").alias("_batch_id"),
+    )
+
+
+def _text_or_bytes(name: str) -> Column:
+    text = F.try_validate_utf8(F.col(name).cast("string"))
+    return F.coalesce(text, F.concat(F.lit(BYTES), F.base64(quote(name))))
+
+
+def _detail(source: Input, ends: Offsets, **more: Any) -> str:
+    return json.dumps({"kafka": {"epoch": source.epoch, "ends": ends, **more}}, sort_keys=True)
+
+
+def _record(detail: str | None) -> dict[str, Any] | None:
+    """What a batch's detail tells of Kafka; None for batches of anything else."""
+    if not (detail or "").startswith('{"kafka"'):
+        return None
+    return json.loads(detail or "")["kafka"]
