@@ -6,7 +6,7 @@ IN := . bin/env &&
 
 EXAMPLES ?= var/demo/online_retail/warehouse
 
-.PHONY: help setup demo ui up down examples test test-long equivalence check unit format lock docs clean
+.PHONY: help setup demo ui up down examples kafka stream-demo test test-long equivalence check unit format lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -34,10 +34,16 @@ examples: setup ## models on the gold of `make demo SOURCE=online_retail`, judge
 	  --cut-offs 2011-04-01,2011-05-01,2011-06-01,2011-09-10
 	@$(IN) for model in churn lifetime_value segments; do python examples/$$model.py --warehouse "$(EXAMPLES)" || exit; done
 
-test: setup check ## everything: checks, then all tests
+kafka: setup ## a Kafka broker below var/, for the tests and stream-demo
+	@bin/setup-kafka
+
+stream-demo: kafka ## the stream, live: a broker, a producer and a view of it, until Ctrl-C; ROWS= and RATE= are its size
+	@$(IN) python bin/stream_demo.py --rows "$(ROWS)" $(if $(RATE),--rate "$(RATE)")
+
+test: kafka check ## everything: checks, then all tests
 	@$(IN) pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
-test-long: setup ## what make test leaves out: more kills, more ways to feed the same data
+test-long: kafka ## what make test leaves out: more kills, more ways to feed the same data
 	@$(IN) pytest -m long
 
 equivalence: setup ## one shop in many ways (daily, shuffled, late, killed, ...), to the same gold; ROWS= is its size

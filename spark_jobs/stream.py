@@ -15,14 +15,11 @@ def build_parser():  # type: ignore[no-untyped-def]
     )
     p.add_argument("--leases", metavar="DIR", help="folder of the leases by which batches and the stream take turns")
     p.add_argument("--metrics", metavar="HOST:PORT", help="where Prometheus finds the stream's gauges")
-    p.add_argument(
-        "--beat", metavar="SECONDS", default="30", help="time between two rows an input in ops.stream (default: 30)"
-    )
-    p.add_argument("--poll", metavar="SECONDS", default="5", help="time between two looks for new files (default: 5)")
+    p.add_argument("--beat", metavar="SECONDS", help="time between two rows an input in ops.stream (default: 30)")
+    p.add_argument("--poll", metavar="SECONDS", help="time between two looks for new files (default: 5)")
     p.add_argument(
         "--most-failures",
         metavar="N",
-        default="8",
         help="failures in an hour after which an input stays down (default: 8)",
     )
     # What validate and ingest look for.

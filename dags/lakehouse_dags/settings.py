@@ -37,6 +37,8 @@ class Settings:
     pool: str
     schedule: str | None
     maintenance_schedule: str | None
+    watchdog_schedule: str | None
+    stream_restart: str
     notifier: str
     notifier_arguments: dict[str, Any]
 
@@ -51,7 +53,10 @@ def settings() -> Settings:
     def value(name: str, default: str) -> str:
         return os.environ.get(f"LAKEHOUSE_{name}") or default
 
-    maintenance = value("MAINTENANCE_SCHEDULE", "0 3 * * *")
+    def schedule(name: str, default: str) -> str | None:
+        expression = value(name, default)
+        return None if expression.lower() == "none" else expression
+
     backend = value("BACKEND", "local")
     if backend not in get_args(Backend):
         raise ValueError(f"LAKEHOUSE_BACKEND is '{backend}'; it must be one of {', '.join(get_args(Backend))}.")
@@ -73,7 +78,9 @@ def settings() -> Settings:
         databricks_wheel=value("DATABRICKS_WHEEL", ""),
         pool=value("POOL", "lakehouse"),
         schedule=os.environ.get("LAKEHOUSE_SCHEDULE") or None,
-        maintenance_schedule=None if maintenance.lower() == "none" else maintenance,
+        maintenance_schedule=schedule("MAINTENANCE_SCHEDULE", "0 3 * * *"),
+        watchdog_schedule=schedule("WATCHDOG_SCHEDULE", "*/5 * * * *"),
+        stream_restart=value("STREAM_RESTART", ""),
         notifier=value("NOTIFIER", "lakehouse_airflow.alerts.LogNotifier"),
         notifier_arguments=_object("LAKEHOUSE_NOTIFIER_ARGUMENTS", value("NOTIFIER_ARGUMENTS", "{}")),
     )

@@ -22,7 +22,10 @@ from lakehouse_airflow.outcome import TABLES
 from lakehouse_airflow.spark import SparkStageOperator
 from support import ROOT
 
-DAGS = {"medallion_batch", "quarantine_replay", "rebuild_features", "table_maintenance", "training_set"}
+DAGS = {
+    *("medallion_batch", "quarantine_replay", "rebuild_features", "stream_watchdog"),
+    *("table_maintenance", "training_set"),
+}
 STAGES = ["ingest", "validate", "merge", "featurize", "optimize"]
 
 
@@ -90,9 +93,10 @@ def test_policy(bag: DagBag) -> None:
         assert dag.max_active_runs == 1
         for task in dag.tasks:
             assert task.owner == "data-platform"
-            assert task.retries >= 1
             assert timedelta(0) < (task.execution_timeout or timedelta(0)) <= timedelta(hours=12)
-            assert task.pool == "lakehouse"
+            # The watchdog changes no table, and comes again in five minutes.
+            looks_only = dag.dag_id == "stream_watchdog"
+            assert (task.retries >= 1, task.pool == "lakehouse") == (not looks_only, not looks_only)
             (told,) = task.on_failure_callback
             assert isinstance(told, LogNotifier)
 
@@ -353,3 +357,39 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
     monkeypatch.setenv(f"LAKEHOUSE_{name}", value)
     with pytest.raises(ValueError, match=words):
         settings()
+
+
+def look(dag, **params: Any) -> list[str]:  # type: ignore[no-untyped-def]
+    task = dag.get_task("look")
+    defaults = {k: dag.params[k] for k in dag.params}
+    return task.python_callable(*task.op_args, params=defaults | params)
+
+
+def test_the_watchdog_fails_with_what_is_wrong_and_restarts_when_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+    from airflow.sdk.exceptions import AirflowFailException
+    from deltalake import write_deltalake
+
+    monkeypatch.setenv("LAKEHOUSE_WAREHOUSE", str(tmp_path))
+    monkeypatch.setenv("LAKEHOUSE_STREAM_RESTART", f"touch {tmp_path}/restarted")
+    dag = DagBag(str(ROOT / "dags/stream_watchdog.py")).dags["stream_watchdog"]
+    assert dag.schedule == "*/5 * * * *"
+    with pytest.raises(AirflowFailException, match="no stream has run on it"):
+        look(dag)
+    now = datetime.now(UTC)
+    beat = {"at": now, "run_id": "r", "input": "orders", "state": "running", "error": "", "lag": 5}
+    beat |= {"last_commit": now, "merged_until": now}
+    write_deltalake(str(tmp_path / "ops/stream"), pa.Table.from_pylist([beat]))
+    assert look(dag) == []
+    with pytest.raises(AirflowFailException, match="orders is 5 messages behind"):
+        look(dag, lag=4, restart=True)
+    assert not (tmp_path / "restarted").exists()
+    with pytest.raises(AirflowFailException, match="no heartbeat since") as told:
+        look(dag, silence=1e-9)
+    assert not (tmp_path / "restarted").exists()
+    with pytest.raises(AirflowFailException, match=r"no heartbeat since .* ended with 0"):
+        look(dag, silence=1e-9, restart=True)
+    assert (tmp_path / "restarted").exists()
+    assert "restart" not in str(told.value)

@@ -9,18 +9,24 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import messages
+import psutil
 import pytest
 from deltalake import DeltaTable
 from kafka_broker import KafkaBroker
+from lakehouse.cli import instant
+from lakehouse.report import RunReport
+from lakehouse.synthetic.shop import Scale
+from lakehouse.synthetic.stage import generate
 from loopback import free_port
 from messages import Topic
 from pipeline import GOLD, SILVER, Pipeline, rows_of
 from pyspark.sql import SparkSession
 from shell import Shell
+from support import ROOT, sourced_environment
 
 AS_OF = "2026-03-05"
 ENTITIES = ("transactions", "interactions")
@@ -42,14 +48,15 @@ class Stream:
 
     def kill(self) -> None:
         assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def terminate(self) -> tuple[int, float]:
-        """SIGTERM, as a supervisor sends it; returns the exit code and the seconds it took."""
+        """SIGTERM to what was started, which is the JVM; returns the exit code and the seconds it took."""
         assert self._process is not None
         begin = time.monotonic()
-        os.killpg(self._process.pid, signal.SIGTERM)
+        os.kill(self._process.pid, signal.SIGTERM)
         return self._process.wait(120), time.monotonic() - begin
 
     def assert_runs(self) -> None:
@@ -88,29 +95,26 @@ def rows(shell: Shell, table: str) -> int:
 @pytest.fixture(scope="module")
 def by_batch(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """The shop's files, by the batch's stages."""
-    folder = tmp_path_factory.mktemp("batch")
-    Shell(folder).ok(
-        "generate", "--landing", str(folder / "landing"), "--rows", "1500", "--days", "4", "--start", "2026-03-01"
-    )
-    pipeline = Pipeline(spark, folder)
+    pipeline = Pipeline(spark, tmp_path_factory.mktemp("batch"))
+    begin = instant("2026-03-01")
+    generate(spark, str(pipeline.landing), Scale(1_500, 4, begin.date()), 1, 2.0, RunReport("generate", "g", begin))
     pipeline.batch("shop", AS_OF)
     return pipeline
 
 
-def parents_first(shell: Shell, by_batch: Pipeline) -> None:
-    """Customers and products come as files, by the batch's scripts."""
-    (shell.landing).mkdir(parents=True, exist_ok=True)
-    (shell.landing / "shop").symlink_to(by_batch.landing / "shop")
-    only = ("--only", "shop_customers,shop_products")
-    shell.ok("ingest", *only)
-    shell.ok("validate", *only)
-    shell.ok("merge")
+def parents_first(spark: SparkSession, shell: Shell, by_batch: Pipeline) -> None:
+    """Customers and products come as files, by the batch."""
+    pipeline = Pipeline(spark, shell.folder)
+    (pipeline.landing / "shop").symlink_to(by_batch.landing / "shop")
+    for stage in ("ingest", "validate"):
+        pipeline.run(stage, only=["shop_customers", "shop_products"])
+    pipeline.run("merge")
 
 
 def assert_same(spark: SparkSession, shell: Shell, by_batch: Pipeline) -> None:
     """Silver and gold are those of the batch; no message is in bronze twice, none is missing."""
-    shell.ok("featurize", "--as-of", AS_OF)
     ours = Pipeline(spark, shell.folder)
+    ours.run("featurize", as_of=AS_OF)
     tables = [
         *(f"silver.{e}" for e in SILVER),
         *(f"silver.{e}_history" for e in SILVER[:3]),
@@ -135,7 +139,7 @@ def test_a_stream_that_is_killed_and_goes_on_is_the_batch(
     spark: SparkSession, tmp_path: Path, by_batch: Pipeline
 ) -> None:
     shell = Shell(tmp_path)
-    parents_first(shell, by_batch)
+    parents_first(spark, shell, by_batch)
     with KafkaBroker(tmp_path / "kafka") as broker:
         topics = {e: Topic(broker, messages.TOPICS[e]).create(3) for e in ENTITIES}
         sent = {e: list(messages.of_files(by_batch.landing, e)) for e in ENTITIES}
@@ -165,7 +169,7 @@ def test_twenty_kills_of_stream_and_broker_while_messages_come(
     spark: SparkSession, tmp_path: Path, by_batch: Pipeline
 ) -> None:
     shell, chance = Shell(tmp_path), random.Random(3)
-    parents_first(shell, by_batch)
+    parents_first(spark, shell, by_batch)
     with KafkaBroker(tmp_path / "kafka") as broker:
         topics = {e: Topic(broker, messages.TOPICS[e]).create(3) for e in ENTITIES}
         sent = {e: list(messages.of_files(by_batch.landing, e)) for e in ENTITIES}
@@ -192,7 +196,7 @@ def test_a_broker_that_is_away_for_two_minutes_is_waited_for(
     spark: SparkSession, tmp_path: Path, by_batch: Pipeline
 ) -> None:
     shell = Shell(tmp_path)
-    parents_first(shell, by_batch)
+    parents_first(spark, shell, by_batch)
     with KafkaBroker(tmp_path / "kafka") as broker:
         topics = {e: Topic(broker, messages.TOPICS[e]).create() for e in ENTITIES}
         with running(shell, broker) as stream:
@@ -206,3 +210,53 @@ def test_a_broker_that_is_away_for_two_minutes_is_waited_for(
             wait_for(lambda: all_there(shell, by_batch), stream)
             assert stream.terminate()[0] == 0
     assert_same(spark, shell, by_batch)
+
+
+@pytest.mark.long
+def test_supervisord_brings_it_back_and_stops_it_in_good_order(
+    spark: SparkSession, tmp_path: Path, by_batch: Pipeline
+) -> None:
+    shell, port = Shell(tmp_path), free_port()
+    parents_first(spark, shell, by_batch)
+    with KafkaBroker(tmp_path / "kafka") as broker:
+        topic = Topic(broker, messages.TOPICS["interactions"]).create()
+        settings = sourced_environment(
+            LAKEHOUSE_WAREHOUSE=str(shell.warehouse),
+            LAKEHOUSE_KAFKA=str(broker.client_properties),
+            LAKEHOUSE_METRICS=f"127.0.0.1:{port}",
+            LAKEHOUSE_BEAT="5",
+        )
+        configuration = str(ROOT / "conf/supervisord.conf")
+        daemon = subprocess.Popen(["supervisord", "-c", configuration], env=settings, start_new_session=True)
+
+        def control(*arguments: str) -> str:
+            command = ["supervisorctl", "-c", configuration, *arguments]
+            return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=120).stdout
+
+        def loaded(number: int) -> None:
+            deadline = time.monotonic() + 180
+            while rows(shell, "bronze.shop_event_interactions") < number:
+                assert time.monotonic() < deadline, control("tail", "-5000", "stream")
+                time.sleep(0.5)
+
+        try:
+            topic.send([("a", "{}")])
+            loaded(1)
+            before = int(control("pid", "stream"))
+            os.killpg(before, signal.SIGKILL)
+            topic.send([("b", "{}")])
+            loaded(2)
+            assert int(control("pid", "stream")) != before
+            assert "stream: stopped" in control("stop", "stream")
+            assert "done, 0 warnings" in control("tail", "-3000", "stream")
+        finally:
+            control("shutdown")
+            daemon.wait(90)
+    assert [p for p in psutil.process_iter() if str(shell.warehouse) in " ".join(environment(p))] == []
+
+
+def environment(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.environ().values())
+    except psutil.Error:
+        return []

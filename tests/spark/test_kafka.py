@@ -265,6 +265,7 @@ def test_what_cannot_be_read_or_breaks_a_rule_goes_to_quarantine_with_its_offset
     assert [r["transaction_id"] for r in history] == ["t1", "t1"]
 
 
+@pytest.mark.long
 def test_the_same_events_as_files_and_as_messages_are_the_same_silver_and_gold(
     spark: SparkSession, tmp_path: Path, broker: KafkaBroker
 ) -> None:

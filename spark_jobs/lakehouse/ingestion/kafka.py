@@ -129,7 +129,9 @@ class Loader:
         progress = self.query.lastProgress if self.query is not None else None
         if not progress or not progress["sources"]:
             return 0
-        seen, taken = ((progress["sources"][0].get(name) or {}) for name in ("latestOffset", "endOffset"))
+        # Of a query that has only begun, an offset is null.
+        told = [progress["sources"][0].get(name) or "{}" for name in ("latestOffset", "endOffset")]
+        seen, taken = (json.loads(text) or {} if isinstance(text, str) else text for text in told)
         return sum(
             max(0, end - taken.get(topic, {}).get(p, end)) for topic, ps in seen.items() for p, end in ps.items()
         )

@@ -13,16 +13,19 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from pyspark.java_gateway import ensure_callback_server_started
+from pyspark.sql import SparkSession
+
 from lakehouse import lease
 from lakehouse.cli import Context
-from lakehouse.errors import DataRefused
+from lakehouse.errors import DataRefused, UsageError
 from lakehouse.ingestion import stage as ingestion
 from lakehouse.ingestion.kafka import Loader
 from lakehouse.merging import stage as merging
 from lakehouse.report import RunReport
 from lakehouse.sources import Input
 from lakehouse.streaming.heartbeat import Heartbeat, Metrics, Pulse
-from lakehouse.streaming.supervisor import DOWN, Policy, Worker
+from lakehouse.streaming.supervisor import DOWN, RUNNING, Policy, Worker
 from lakehouse.tables import Warehouse
 from lakehouse.validation import stage as validation
 
@@ -40,6 +43,7 @@ def run(context: Context, inputs: list[Input]) -> None:
     """
     stop = threading.Event()
     before = {s: signal.signal(s, lambda *_: stop.set()) for s in (signal.SIGTERM, signal.SIGINT)}
+    have_jvm_stop(context.warehouse.spark, stop)
     stream = Stream(context, inputs, stop)
     try:
         stream.run()
@@ -48,20 +52,51 @@ def run(context: Context, inputs: list[Input]) -> None:
             signal.signal(number, handler)
 
 
+class _Handler:
+    """A handler of signals, for the JVM to call."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def handle(self, signal: object) -> None:
+        self._stop.set()
+
+    class Java:
+        implements = ("sun.misc.SignalHandler",)
+
+
+def have_jvm_stop(spark: SparkSession, stop: threading.Event) -> None:
+    """Have SIGTERM to the JVM stop the stream, too.
+
+    spark-submit is a JVM that has Python as its child: a supervisor's signal reaches it first, and it would end
+    Spark under what is still at work.
+    """
+    gateway = spark.sparkContext._gateway
+    assert gateway is not None
+    ensure_callback_server_started(gateway)
+    signals = gateway.jvm.sun.misc
+    signals.Signal.handle(signals.Signal("TERM"), _Handler(stop))
+
+
 class Stream:
     """One application: a loader for each input, one thread a source for validate and merge, and a heartbeat."""
 
     def __init__(self, context: Context, inputs: list[Input], stop: threading.Event) -> None:
         self._context, self._inputs, self._stop = context, inputs, stop
         self._leases = Path(context.args.leases) if context.args.leases else None
+        self._beat = _number(context.args.beat, "--beat", 30)
+        self._every = _number(context.args.poll, "--poll", 5)
+        self._most_failures = _number(context.args.most_failures, "--most-failures", 8)
         self._merging = threading.Lock()
         self._validating = threading.Lock()
         self._pulses = {i.name: Pulse(i.name) for i in inputs}
         self._loaders: dict[str, Loader] = {}
+        self._loading: dict[str, Worker] = {}
+        self._refining: dict[str, Worker] = {}
         self._say = context.report.say
 
     def run(self) -> None:
-        context, args = self._context, self._context.args
+        args = self._context.args
         sources: dict[str, list[Input]] = {}
         for i in self._inputs:
             sources.setdefault(i.source, []).append(i)
@@ -69,50 +104,52 @@ class Stream:
         for wake in wakes.values():
             # What an earlier stream has left in bronze goes first.
             wake.set()
-        policy = Policy(failures=int(args.most_failures))
-        worker = partial(Worker, stop=self._stop, say=self._say, policy=policy)
-        loading = {
-            i.name: worker(i.name, partial(self._load if i.is_stream else self._poll, i, wakes[i.source]))
-            for i in self._inputs
-        }
-        refining = {
-            name: worker(f"{name} to silver", partial(self._refine, group, wakes[name]))
-            for name, group in sources.items()
-        }
+        worker = partial(Worker, stop=self._stop, say=self._say, policy=Policy(failures=int(self._most_failures)))
+        for i in self._inputs:
+            work = partial(self._load if i.is_stream else self._poll, i, wakes[i.source])
+            self._loading[i.name] = worker(i.name, work)
+        for name, group in sources.items():
+            self._refining[name] = worker(f"{name} to silver", partial(self._refine, group, wakes[name]))
         metrics = Metrics(args.metrics) if args.metrics else None
-        heartbeat = Heartbeat(context.warehouse, context.run_id, context.now)
-        workers = [*loading.values(), *refining.values()]
-        for w in workers:
-            w.start()
-        due = 0.0
+        heartbeat = Heartbeat(self._context.warehouse, self._context.run_id, self._context.now)
+        telling = worker("heartbeat", partial(self._tell, heartbeat, metrics))
+        workers = [*self._loading.values(), *self._refining.values()]
         try:
-            while not self._stop.wait(1.0) and any(w.state != DOWN for w in loading.values()):
-                for i in self._inputs:
-                    self._look(i, loading[i.name], refining[i.source])
-                if metrics:
-                    metrics.set(self._pulses.values())
-                if time.monotonic() >= due:
-                    heartbeat.beat(self._pulses.values(), datetime.now(UTC))
-                    due = time.monotonic() + float(args.beat)
+            for w in [*workers, telling]:
+                w.start()
+            while not self._stop.wait(1.0) and any(w.state != DOWN for w in self._loading.values()):
+                pass
         finally:
-            self._drain(workers)
+            self._drain([*workers, telling])
             if metrics:
                 metrics.close()
-            for i in self._inputs:
-                self._look(i, loading[i.name], refining[i.source])
-            heartbeat.beat(self._pulses.values(), datetime.now(UTC))
-        failures = [w.failure for w in loading.values() if w.state == DOWN and w.failure is not None]
-        if len(failures) == len(loading):
+            heartbeat.beat(self._seen(), datetime.now(UTC))
+        failures = [w.failure for w in self._loading.values() if w.state == DOWN and w.failure is not None]
+        if len(failures) == len(self._loading):
             raise failures[-1]
 
-    def _look(self, i: Input, loading: Worker, refining: Worker) -> None:
-        """Have the input's pulse tell what its threads are at."""
-        pulse, troubled = self._pulses[i.name], loading if loading.state != "running" else refining
-        pulse.state = troubled.state
-        pulse.error = troubled.error if troubled.state != "running" else ""
-        pulse.restarts = loading.restarts + refining.restarts
-        if i.name in self._loaders:
-            pulse.lag = self._loaders[i.name].lag()
+    def _tell(self, heartbeat: Heartbeat, metrics: Metrics | None) -> None:
+        """Gauges every second, a row for each input every few."""
+        due = 0.0
+        while not self._stop.wait(1.0):
+            seen = self._seen()
+            if metrics:
+                metrics.set(seen)
+            if time.monotonic() >= due:
+                heartbeat.beat(seen, datetime.now(UTC))
+                due = time.monotonic() + self._beat
+
+    def _seen(self) -> list[Pulse]:
+        """The pulses, with what the inputs' threads are at."""
+        for i in self._inputs:
+            pulse, loading, refining = self._pulses[i.name], self._loading[i.name], self._refining[i.source]
+            troubled = loading if loading.state != RUNNING else refining
+            pulse.state = troubled.state
+            pulse.error = troubled.error if troubled.state != RUNNING else ""
+            pulse.restarts = loading.restarts + refining.restarts
+            if i.name in self._loaders:
+                pulse.lag = self._loaders[i.name].lag()
+        return list(self._pulses.values())
 
     def _drain(self, workers: list[Worker]) -> None:
         self._stop.set()
@@ -146,7 +183,7 @@ class Stream:
     def _poll(self, source: Input, wake: threading.Event) -> None:
         """New files to bronze, again and again."""
         pulse = self._pulses[source.name]
-        while not self._stop.wait(float(self._context.args.poll)):
+        while not self._stop.wait(self._every):
             begin = time.monotonic()
             with self._alone("ingest") as fence:
                 context = self._round("ingest", fence, only=[source.name])
@@ -201,3 +238,13 @@ class Stream:
         warehouse = Warehouse(context.warehouse.spark, context.warehouse.location, report, fence)
         args = argparse.Namespace(**vars(context.args))
         return dataclasses.replace(context, warehouse=warehouse, report=report, now=now, only=only or [], args=args)
+
+
+def _number(text: str | None, argument: str, otherwise: float) -> float:
+    try:
+        value = float(text) if text else otherwise
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise UsageError(f"{argument} {text}: no number above 0")
+    return value

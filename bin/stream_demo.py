@@ -1,0 +1,191 @@
+"""The stream, live: a real Kafka broker, a producer that replays a made-up shop, the stream, and a view of it; Ctrl-C ends it all."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from kafka_broker import KafkaBroker
+from loopback import free_port
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+KEYS = {"transactions": "TransactionID", "interactions": "InteractionID"}
+CONSOLE = Console()
+
+
+def submit(stage: str, *arguments: str) -> None:
+    """Run a stage to its end; exits with what it says when it fails."""
+    CONSOLE.print(f"{stage} ...")
+    done = subprocess.run(
+        ["spark-submit", f"spark_jobs/{stage}.py", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    if done.returncode:
+        sys.exit(done.stdout + done.stderr)
+
+
+def events(landing: Path) -> Iterator[tuple[str, str, bytes]]:
+    """(topic, key, message) of the shop's files, in the order of their days."""
+    files = [f for entity in KEYS for f in (landing / "shop" / entity).rglob("part-*")]
+    for file in sorted(files, key=lambda f: f.parent.name):
+        entity = file.parent.parent.name
+        topic, key = f"shop.{entity}", KEYS[entity]
+        with file.open(newline="", encoding="utf-8") as text:
+            if entity == "interactions":
+                yield from ((topic, str(n), line.strip().encode()) for n, line in enumerate(text))
+            else:
+                for row in csv.DictReader(text):
+                    yield topic, row[key] or "", json.dumps({k: v for k, v in row.items() if v}).encode()
+
+
+def produce(servers: str, landing: Path, rate: float, stop: threading.Event, sent: list[int]) -> None:
+    """Send the events again and again, so many a second; each round has ids of its own."""
+    producer = Producer({"bootstrap.servers": servers, "linger.ms": 20, "log_level": 0})
+    begin = time.monotonic()
+    for round_ in itertools.count():
+        for topic, key, message in events(landing):
+            if stop.is_set():
+                return
+            # Later rounds are new events of the same customers.
+            again = message.replace(b'ID": "T', b'ID": "T%d-' % round_).replace(b'ID":"I', b'ID":"I%d-' % round_)
+            with suppress(BufferError):
+                producer.produce(topic, again if round_ else message, key)
+                sent[0] += 1
+            producer.poll(0)
+            ahead = sent[0] / rate - (time.monotonic() - begin)
+            if ahead > 0.05:
+                stop.wait(ahead)
+
+
+def gauges(port: int) -> dict[str, float]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            lines = [x for x in answer.read().decode().splitlines() if not x.startswith("#")]
+    except OSError:
+        return {}
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+def view(now: dict[str, float], before: dict[str, float], seconds: float, sent: int) -> Table:
+    table = Table(title=f"{sent:,} messages sent", title_justify="left")
+    for column in (
+        "input",
+        "state",
+        "messages",
+        "a second",
+        "waiting in Kafka",
+        "rejected",
+        "last commit",
+        "in silver up to",
+    ):
+        table.add_column(column, justify="left" if column in ("input", "state") else "right")
+
+    def ago(seconds_since_1970: float) -> str:
+        return f"{time.time() - seconds_since_1970:,.0f} s ago" if seconds_since_1970 else "-"
+
+    for name in sorted(n.partition('"')[2].rstrip('"}') for n in now if n.startswith("lakehouse_stream_up")):
+        v = {g: now[f'lakehouse_stream_{g}{{input="{name}"}}'] for g in GAUGES}
+        rate = (v["messages"] - before.get(f'lakehouse_stream_messages{{input="{name}"}}', 0)) / seconds
+        table.add_row(
+            *(name, "running" if v["up"] else "[red]not running[/red]", f"{v['messages']:,.0f}", f"{rate:,.0f}"),
+            *(
+                f"{v['lag']:,.0f}",
+                f"{v['rejected']:,.0f}",
+                ago(v["last_commit_seconds"]),
+                ago(v["merged_until_seconds"]),
+            ),
+        )
+    return table
+
+
+GAUGES = ("up", "messages", "lag", "rejected", "last_commit_seconds", "merged_until_seconds")
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--rows", type=int, default=20_000, help="size of the shop that is replayed")
+    p.add_argument("--rate", type=float, default=500, help="messages a second")
+    p.add_argument("--seconds", type=float, help="end by itself after so long")
+    options = p.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    state = Path(tempfile.mkdtemp(prefix="lakehouse-stream-demo-"))
+    landing, warehouse = state / "landing", ("--warehouse", str(state / "warehouse"))
+    stop, sent, port = threading.Event(), [0], free_port()
+    try:
+        submit(
+            "generate", "--landing", str(landing), "--rows", str(options.rows), "--days", "30", "--start", "2026-03-01"
+        )
+        only = ("--only", "shop_customers,shop_products")
+        submit("ingest", *warehouse, "--landing", str(landing), *only)
+        submit("validate", *warehouse, *only)
+        submit("merge", *warehouse)
+        with KafkaBroker(state / "kafka") as broker:
+            for done in (
+                AdminClient({"bootstrap.servers": broker.servers})
+                .create_topics([NewTopic(f"shop.{entity}", 3, 1) for entity in KEYS])
+                .values()
+            ):
+                done.result(30)
+            arguments = [*warehouse, "--kafka", str(broker.client_properties), "--metrics", f"127.0.0.1:{port}"]
+            with (state / "stream.log").open("wb") as log:
+                stream = subprocess.Popen(
+                    ["spark-submit", "spark_jobs/stream.py", *arguments],
+                    cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+                )  # fmt: skip
+            threading.Thread(
+                target=produce, args=(broker.servers, landing, options.rate, stop, sent), daemon=True
+            ).start()
+            try:
+                CONSOLE.print(f"the stream's log: {state}/stream.log; Ctrl-C ends everything")
+                before, at, begin = dict[str, float](), time.monotonic(), time.monotonic()
+                with Live(console=CONSOLE, refresh_per_second=2) as live:
+                    while stream.poll() is None and time.monotonic() - begin < (options.seconds or float("inf")):
+                        time.sleep(2)
+                        now = gauges(port)
+                        live.update(view(now, before, time.monotonic() - at, sent[0]))
+                        before, at = now, time.monotonic()
+                if stream.poll() is not None:
+                    CONSOLE.print((state / "stream.log").read_text()[-3000:])
+                    return 1
+            finally:
+                # While the broker is still there.
+                stop.set()
+                end(stream)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
+    CONSOLE.print("ended; nothing is left running, and nothing on disk")
+    return 0
+
+
+def end(stream: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, and kill -9 to what is still there after half a minute."""
+    with suppress(ProcessLookupError):
+        stream.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            stream.wait(40)
+        os.killpg(stream.pid, signal.SIGKILL)
+    stream.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
