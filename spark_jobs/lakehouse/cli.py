@@ -140,7 +140,7 @@ def guard(
     except BaseException as error:
         # Once the end has begun, another signal must not cut the report short.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        known = _named(error)
+        known = named(error)
         if known is None:
             report.traceback = traceback.format_exc()
         message = f"{stage}: {known}" if known else f"{stage}: a bug: {type(error).__name__}: {_first_line(error)}"
@@ -219,6 +219,7 @@ def _context(
     silver = entities(contracts)
 
     # Only now is Spark needed: a wrong argument or contract is told without waiting for a JVM.
+    from lakehouse import executors
     from lakehouse.session import application_id, build_session
     from lakehouse.sources import load_sources
     from lakehouse.tables import Warehouse
@@ -232,6 +233,7 @@ def _context(
     fence = {"fence": held.check} if held else {}
     spark = build_session(f"lakehouse {stage}")
     report.application_id = application_id(spark)
+    executors.watch(spark, report.warn)
     warehouse = Warehouse(spark, args.warehouse, report, **fence)
     return Context(warehouse, contracts, silver, inputs, only, report.run_id, now, as_of, report, args)
 
@@ -262,7 +264,7 @@ def _terminate(signum: int, frame: object) -> NoReturn:
     raise TryAgain("ended by a signal", todo="Run it again: it goes on where this run stopped.")
 
 
-def _named(error: BaseException) -> LakehouseError | None:
+def named(error: BaseException) -> LakehouseError | None:
     """The named error that something raised by Spark, Py4J or a socket amounts to; None for a bug."""
     if isinstance(error, LakehouseError):
         return error

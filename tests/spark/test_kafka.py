@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import messages
@@ -263,6 +264,13 @@ def test_what_cannot_be_read_or_breaks_a_rule_goes_to_quarantine_with_its_offset
     assert events.table("silver.transactions").count() == 0
     history = events.table("silver.transactions_history").collect()
     assert [r["transaction_id"] for r in history] == ["t1", "t1"]
+    # Replayed like the row of a file: only what is corrected is another value than the message had.
+    patch = events.landing / "patch.csv"
+    patch.write_text(f"id,column,value\n{kept[1]['id']},Amount,7.50\n")
+    events.run("replay", only=["transactions"], patch=str(patch))
+    events.run("merge")
+    rows = events.table("silver.transactions").select("transaction_id", "customer_id", "amount").collect()
+    assert [tuple(r) for r in rows] == [("t3", "c", Decimal("7.50"))]
 
 
 @pytest.mark.long

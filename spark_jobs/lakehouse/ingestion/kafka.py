@@ -89,7 +89,8 @@ class Loader:
         """Until the query ends, or is stopped.
 
         Raises:
-            LakehouseError: why it failed; DataRefused when Kafka has deleted messages meanwhile.
+            ServiceUnavailable: Kafka does not answer, or has deleted messages meanwhile.
+            LakehouseError: what a batch has failed of.
         """
         assert self.query is not None
         try:
@@ -124,17 +125,18 @@ class Loader:
             if there:
                 self._at_work.release()
 
-    def lag(self) -> int:
-        """Messages that Kafka has and that are not loaded yet, as the last micro-batch saw it."""
+    def last_batch(self) -> tuple[int, float]:
+        """Of the last micro-batch: the messages that Kafka had beyond it, and the seconds it took."""
         progress = self.query.lastProgress if self.query is not None else None
         if not progress or not progress["sources"]:
-            return 0
+            return 0, 0.0
         # Of a query that has only begun, an offset is null.
         told = [progress["sources"][0].get(name) or "{}" for name in ("latestOffset", "endOffset")]
         seen, taken = (json.loads(text) or {} if isinstance(text, str) else text for text in told)
-        return sum(
+        behind = sum(
             max(0, end - taken.get(topic, {}).get(p, end)) for topic, ps in seen.items() for p, end in ps.items()
         )
+        return behind, progress["batchDuration"] / 1000
 
     def loaded(self) -> Offsets:
         """How far each partition has been loaded: the offset after its last message."""

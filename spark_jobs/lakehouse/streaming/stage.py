@@ -148,7 +148,7 @@ class Stream:
             pulse.error = troubled.error if troubled.state != RUNNING else ""
             pulse.restarts = loading.restarts + refining.restarts
             if i.name in self._loaders:
-                pulse.lag = self._loaders[i.name].lag()
+                pulse.lag, pulse.batch_seconds = self._loaders[i.name].last_batch()
         return list(self._pulses.values())
 
     def _drain(self, workers: list[Worker]) -> None:
@@ -170,9 +170,7 @@ class Stream:
 
         def loaded(rows: int) -> None:
             pulse.add(messages=rows)
-            now = datetime.now(UTC)
-            pulse.batch_seconds = (now - pulse.last_commit).total_seconds() if pulse.last_commit else 0.0
-            pulse.last_commit = now
+            pulse.last_commit = datetime.now(UTC)
             wake.set()
 
         loader = Loader(self._round("ingest"), source, loaded)
@@ -202,24 +200,33 @@ class Stream:
             wake.clear()
             if self._stop.is_set():
                 return
-            begun = datetime.now(UTC)
-            with self._validating, self._alone("validate") as fence:
-                context = self._round("validate", fence, only=[i.name for i in group])
-                try:
-                    validation.run(context)
-                except DataRefused as refusal:
-                    # That batch waits for a person; the others are done.
-                    self._say(str(refusal))
-            for entity in entities:
-                rejected = context.report.tables.get(f"staged.{entity}", {}).get("rows_quarantined", 0)
-                feeding = next(i.name for i in group if entity in dict(i.sql))
-                self._pulses[feeding].add(rejected=rejected)
-            if self._stop.is_set():
-                return
-            with self._merging, self._alone("merge") as fence:
-                merging.run(self._round("merge", fence, only=entities))
-            for i in group:
-                self._pulses[i.name].merged_until = begun
+            try:
+                self._to_silver(group, entities)
+            except BaseException:
+                # Whatever is left is still to be done.
+                wake.set()
+                raise
+
+    def _to_silver(self, group: list[Input], entities: list[str]) -> None:
+        """One round of validate and merge."""
+        begun = datetime.now(UTC)
+        with self._validating, self._alone("validate") as fence:
+            context = self._round("validate", fence, only=[i.name for i in group])
+            try:
+                validation.run(context)
+            except DataRefused as refusal:
+                # That batch waits for a person; the others are done.
+                self._say(str(refusal))
+        for entity in entities:
+            rejected = context.report.tables.get(f"staged.{entity}", {}).get("rows_quarantined", 0)
+            feeding = next(i.name for i in group if entity in dict(i.sql))
+            self._pulses[feeding].add(rejected=rejected)
+        if self._stop.is_set():
+            return
+        with self._merging, self._alone("merge") as fence:
+            merging.run(self._round("merge", fence, only=entities))
+        for i in group:
+            self._pulses[i.name].merged_until = begun
 
     @contextmanager
     def _alone(self, stage: str) -> Iterator[Callable[[], None]]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lakehouse.cli import named
 from lakehouse.errors import ConfigurationError, DataRefused, LakehouseError, ServiceUnavailable, TryAgain, UsageError
 
 RUNNING, PAUSING, DOWN = "running", "pausing", "down"
@@ -57,7 +58,8 @@ class Worker(threading.Thread):
             except Exception as error:
                 if self._stop_asked.is_set():
                     return
-                self.failure, self.error = error, " ".join(str(error).split())[:500] or type(error).__name__
+                self.failure = named(error) or error
+                self.error = " ".join(str(self.failure).split())[:500] or type(error).__name__
             now = time.monotonic()
             # Work that has gone well for longer than the longest pause begins anew with a short one.
             in_a_row = 1 if now - begin > self._policy.longest else in_a_row + 1
