@@ -7,7 +7,6 @@ workers end its executors.
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -20,16 +19,20 @@ EVERY, PATIENCE = 5.0, 60.0
 
 
 def watch(spark: SparkSession, warn: Callable[[str], None]) -> None:
-    """Have the process end as by SIGTERM when a cluster has taken all executors from it while there is work."""
+    """Stop Spark when a cluster has taken all executors from it while there is work.
+
+    Whatever waits for Spark then fails with an error that ``cli.named`` knows. To end the stage alone would not do: it
+    records its end through Spark, and would wait again.
+    """
     if os.environ.keys() & {"SPARK_REMOTE", "DATABRICKS_RUNTIME_VERSION"}:
         return
     if (spark.sparkContext.master or "").startswith("spark://"):
-        arguments = (spark.sparkContext._jsc.sc().statusTracker(), warn)
-        threading.Thread(target=_watch, args=arguments, daemon=True, name="executors").start()
+        context = spark.sparkContext._jsc.sc()
+        threading.Thread(target=_watch, args=(context, warn), daemon=True, name="executors").start()
 
 
-def _watch(tracker: Any, warn: Callable[[str], None]) -> None:
-    last: float | None = None
+def _watch(context: Any, warn: Callable[[str], None]) -> None:
+    tracker, last = context.statusTracker(), None
     while True:
         time.sleep(EVERY)
         try:
@@ -45,5 +48,5 @@ def _watch(tracker: Any, warn: Callable[[str], None]) -> None:
             warn(
                 f"no executor for {PATIENCE:.0f} s: the cluster's master has forgotten this application, or has no worker"
             )
-            os.kill(os.getpid(), signal.SIGTERM)
+            context.stop()
             return
