@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from loopback import free_port
+from loopback import free_port, listens
 
 JARS = Path(__file__).resolve().parents[1] / "var/kafka"
 
@@ -65,9 +64,8 @@ class KafkaBroker:
             )
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self._process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self._port)) == 0:
-                    return
+            if listens(self._port):
+                return
             time.sleep(0.1)
         self.kill()
         raise TimeoutError(f"the broker did not start:\n{(self.folder / 'broker.log').read_text()[-3000:]}")

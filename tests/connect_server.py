@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 
-from loopback import free_port
+from loopback import free_port, listens
 from support import clean_environment
 
 
@@ -48,9 +47,8 @@ class ConnectServer:
             )
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and self._process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return self
+            if listens(self.port):
+                return self
             time.sleep(0.2)
         self.__exit__()
         raise TimeoutError(f"the server did not get ready:\n{self._log.read_text(errors='replace')[-3000:]}")

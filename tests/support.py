@@ -64,3 +64,15 @@ def sourced_environment(**settings: str) -> dict[str, str]:
     given = clean_environment(**settings)
     shell = subprocess.run(["bash", "-c", ". bin/env && env -0"], cwd=ROOT, env=given, capture_output=True, text=True)
     return dict(line.split("=", 1) for line in shell.stdout.split("\0") if line)
+
+
+def processes_with(text: str) -> list[str]:
+    """Command lines of running processes whose environment or arguments mention a text."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if text.encode() in (folder / "environ").read_bytes() and int(folder.name) != os.getpid():
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found

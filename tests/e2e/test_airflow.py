@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
@@ -11,19 +10,7 @@ import duckdb
 import oracle
 from airflow_server import Airflow
 from deltalake import DeltaTable
-from support import ROOT, clean_environment, sourced_environment
-
-
-def processes_with(text: str) -> list[str]:
-    """Command lines of running processes whose environment or arguments mention a text."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if text.encode() in (folder / "environ").read_bytes() and int(folder.name) != os.getpid():
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:
-            continue
-    return found
+from support import ROOT, clean_environment, processes_with, sourced_environment
 
 
 def test_the_demo_and_a_replay_run_through_airflow_and_leave_nothing_running(tmp_path: Path) -> None:

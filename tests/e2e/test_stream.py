@@ -7,14 +7,13 @@ import random
 import signal
 import subprocess
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import messages
-import psutil
 import pytest
+import stream_demo
 from deltalake import DeltaTable
 from kafka_broker import KafkaBroker
 from lakehouse.cli import instant
@@ -26,7 +25,7 @@ from messages import Topic
 from pipeline import GOLD, SILVER, Pipeline, rows_of
 from pyspark.sql import SparkSession
 from shell import Shell
-from support import ROOT, sourced_environment
+from support import ROOT, processes_with, sourced_environment
 
 AS_OF = "2026-03-05"
 ENTITIES = ("transactions", "interactions")
@@ -64,9 +63,7 @@ class Stream:
         assert self._process.poll() is None, self.log.read_text()[-3000:]
 
     def gauges(self) -> dict[str, float]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=10) as answer:
-            lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
-        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+        return stream_demo.gauges(self.metrics)
 
 
 @contextmanager
@@ -252,11 +249,4 @@ def test_supervisord_brings_it_back_and_stops_it_in_good_order(
         finally:
             control("shutdown")
             daemon.wait(90)
-    assert [p for p in psutil.process_iter() if str(shell.warehouse) in " ".join(environment(p))] == []
-
-
-def environment(process: psutil.Process) -> list[str]:
-    try:
-        return list(process.environ().values())
-    except psutil.Error:
-        return []
+    assert processes_with(str(shell.warehouse)) == []

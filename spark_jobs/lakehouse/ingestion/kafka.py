@@ -195,16 +195,19 @@ class Loader:
 
     def _settle(self) -> None:
         """Finish what an interrupted run has written; give up what it has only planned."""
-        for batch in self._progress.outstanding():
-            if batch.unit == self._source.name and _record(batch.detail) is not None:
-                rows, corrupt = self._count(batch.batch_id)
-                if rows:
-                    self._progress.finish(batch, rows={self._table: rows, CORRUPT_ROWS: corrupt}, detail=batch.detail)
-                else:
-                    self._progress.finish(batch, VOID)
-        self._progress.commit()
-        # What has been settled counts for where to go on.
-        self._progress = Progress(self._context.warehouse, "ingest", self._context.run_id, self._context.now)
+        ours = [
+            b for b in self._progress.outstanding() if b.unit == self._source.name and _record(b.detail) is not None
+        ]
+        for batch in ours:
+            rows, corrupt = self._count(batch.batch_id)
+            if rows:
+                self._progress.finish(batch, rows={self._table: rows, CORRUPT_ROWS: corrupt}, detail=batch.detail)
+            else:
+                self._progress.finish(batch, VOID)
+        if ours:
+            self._progress.commit()
+            # What has been settled counts for where to go on.
+            self._progress = Progress(self._context.warehouse, "ingest", self._context.run_id, self._context.now)
 
     def _take(self, rows: DataFrame, number: int) -> None:
         with self._at_work:
@@ -273,11 +276,10 @@ def decoded(messages: DataFrame, source: Input, now: datetime, batch_id: int) ->
     fields = F.try_variant_get(F.try_parse_json("text"), "$", "map<string,string>")
     rows = rows.select("*", fields.alias("fields"))
     others = F.map_filter("fields", lambda name, value: ~name.isin(*source.columns) & value.isNotNull())
-    unread = F.coalesce(F.col("text"), F.concat(F.lit(BYTES), F.base64("value")))
     return rows.select(
         *[F.try_element_at("fields", F.lit(c)).alias(c) for c in source.columns],
         F.when(F.size(others) > 0, F.to_json(others)).alias(readers.RESCUED),
-        F.when(F.col("value").isNotNull() & F.col("fields").isNull(), unread).alias(readers.CORRUPT),
+        F.when(F.col("value").isNotNull() & F.col("fields").isNull(), _text_or_bytes("value")).alias(readers.CORRUPT),
         F.struct(
             "topic",
             "partition",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from py4j.java_gateway import JavaPackage
@@ -37,10 +38,10 @@ def client_properties(spark: SparkSession, file: str | None) -> dict[str, str]:
         raise ConfigurationError(
             "--kafka is missing", todo="Name the properties file of Kafka's clients; it holds bootstrap.servers."
         )
-    loaded = _jvm(spark).java.util.Properties()
+    jvm = _jvm(spark)
+    loaded = jvm.java.util.Properties()
     try:
-        with open(file, "rb") as text:  # noqa: PTH123
-            loaded.load(_jvm(spark).java.io.StringReader(text.read().decode()))
+        loaded.load(jvm.java.io.StringReader(Path(file).read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, Py4JJavaError) as error:
         # Without what is in it: it holds secrets.
         raise ConfigurationError(f"cannot be read: {type(error).__name__}", where=file) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import signal
 import threading
@@ -243,8 +242,7 @@ class Stream:
         now = datetime.now(UTC)
         report = RunReport(stage, context.run_id, now)
         warehouse = Warehouse(context.warehouse.spark, context.warehouse.location, report, fence)
-        args = argparse.Namespace(**vars(context.args))
-        return dataclasses.replace(context, warehouse=warehouse, report=report, now=now, only=only or [], args=args)
+        return dataclasses.replace(context, warehouse=warehouse, report=report, now=now, only=only or [])
 
 
 def _number(text: str | None, argument: str, otherwise: float) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lakehouse.cli import named
-from lakehouse.errors import ConfigurationError, DataRefused, LakehouseError, ServiceUnavailable, TryAgain, UsageError
+from lakehouse.errors import ConfigurationError, DataRefused, ServiceUnavailable, TryAgain, UsageError
 
 RUNNING, PAUSING, DOWN = "running", "pausing", "down"
 
@@ -84,4 +84,4 @@ def passes_by_itself(error: BaseException) -> bool:
 
 def cannot_help_itself(error: BaseException) -> bool:
     """Whether only a person can mend what is wrong."""
-    return isinstance(error, LakehouseError) and isinstance(error, UsageError | ConfigurationError | DataRefused)
+    return isinstance(error, UsageError | ConfigurationError | DataRefused)
