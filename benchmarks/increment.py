@@ -45,7 +45,7 @@ class Runs:
             old.unlink()
         report = self.folder / f"{stage}.json"
         settings = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": f"file:{self.events}"}
-        settings["spark.eventLog.rolling.enabled"] = "false"
+        settings |= {"spark.eventLog.rolling.enabled": "false", "spark.eventLog.compress": "false"}
         command = ["spark-submit", *[t for k, v in settings.items() for t in ("--conf", f"{k}={v}")]]
         command += [str(ROOT / f"spark_jobs/{stage}.py"), "--report", str(report), *arguments]
         done = subprocess.run(command, env=os.environ | {"TZ": "UTC"}, capture_output=True, text=True)
