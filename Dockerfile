@@ -29,4 +29,5 @@ ENV PATH=/opt/lakehouse/var/venv/bin:$PATH \
 
 # Any user may run it, as long as its group is root: that of whoever runs compose, so that it can read the secrets.
 RUN mkdir -p /opt/airflow/logs /data/landing /data/events /opt/spark-work \
- && chmod -R a+rwX /opt/airflow /data /opt/spark-work
+ && chmod -R a+rwX /opt/airflow /data /opt/spark-work \
+ && chmod a+rwx var

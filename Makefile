@@ -22,8 +22,8 @@ ui: setup ## Airflow in the browser on 127.0.0.1:8080, with the demo's warehouse
 	  airflow db migrate >/dev/null 2>&1 && airflow pools set lakehouse 1 "One stage at a time on one warehouse" --include-deferred >/dev/null 2>&1 && \
 	  echo "Airflow is starting; open $$AIRFLOW__API__BASE_URL (Ctrl-C ends it)" && exec airflow standalone
 
-up: ## Airflow, Postgres and a Spark cluster by Docker Compose, until all is healthy; needs Docker and nothing else
-	@bin/compose up
+up: ## Airflow, Postgres and a Spark cluster by Docker Compose, until all is healthy; WITH=stream adds Kafka and the stream; needs Docker and nothing else
+	@COMPOSE_PROFILES="$(WITH)" bin/compose up
 
 down: ## stop what `make up` has started; its volumes stay
 	@bin/compose down

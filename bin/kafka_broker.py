@@ -17,8 +17,11 @@ JARS = Path(__file__).resolve().parents[1] / "var/kafka"
 class KafkaBroker:
     """One broker that is its own controller, for as long as the ``with`` block lasts."""
 
-    def __init__(self, folder: Path, settings: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, settings: dict[str, str] | None = None, protocol: str | None = None) -> None:
+        """``protocol``, such as SASL_SSL, is that of another listener, which ``settings`` say more of."""
         self.folder, self._port = folder, free_port()
+        self.secured_servers = f"127.0.0.1:{free_port()}"
+        secured = f",{protocol}://{self.secured_servers}" if protocol else ""
         self.servers = f"127.0.0.1:{self._port}"
         self.client_properties = folder / "client.properties"
         controller = free_port()
@@ -26,9 +29,9 @@ class KafkaBroker:
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"PLAINTEXT://{self.servers},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.servers}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": f"PLAINTEXT://{self.servers},CONTROLLER://127.0.0.1:{controller}{secured}",
+            "advertised.listeners": f"PLAINTEXT://{self.servers}{secured}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(folder / "logs"),
             "offsets.topic.replication.factor": "1",

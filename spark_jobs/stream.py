@@ -18,6 +18,9 @@ def build_parser():  # type: ignore[no-untyped-def]
     p.add_argument("--beat", metavar="SECONDS", help="time between two rows an input in ops.stream (default: 30)")
     p.add_argument("--poll", metavar="SECONDS", help="time between two looks for new files (default: 5)")
     p.add_argument(
+        "--tidy", metavar="SECONDS", help="time between two compactions of the records of batches (default: 600)"
+    )
+    p.add_argument(
         "--most-failures",
         metavar="N",
         help="failures in an hour after which an input stays down (default: 8)",

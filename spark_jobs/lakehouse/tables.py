@@ -111,6 +111,9 @@ class Warehouse:
         if table.startswith(("bronze.", "staged.")):
             # They are read by batch; the least and greatest of every other column would cost more than they save.
             properties["delta.dataSkippingStatsColumns"] = "_batch_id"
+        if table.startswith("ops."):
+            # Nobody reads an old version of them, and a stream adds one every few seconds.
+            properties["delta.logRetentionDuration"] = "interval 7 days"
         if table.startswith("silver."):
             # Tells featurize what to compute anew.
             properties["delta.enableChangeDataFeed"] = "true"

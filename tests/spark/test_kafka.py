@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,6 +21,7 @@ from lakehouse.errors import ConfigurationError, DataRefused, ServiceUnavailable
 from lakehouse.ingestion import kafka
 from lakehouse.progress import Progress
 from lakehouse.report import RunReport
+from lakehouse.retention import prune
 from lakehouse.synthetic.shop import Scale
 from lakehouse.synthetic.stage import generate
 from messages import Topic
@@ -29,6 +31,7 @@ from support import ROOT
 
 NUMBERS = itertools.count(1)
 INTERACTIONS = "shop_event_interactions"
+PASSWORD = "a-password-of-the-test"
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +201,96 @@ def test_topics_and_partitions_may_come_later(events: Events, broker: KafkaBroke
     Topic(broker, f"{prefix}-2").create(2).send(named("b"), partition=1)
     events.ingest(INTERACTIONS)
     assert events.bronze() == [(f"{prefix}-1", 0, 0, "a"), (f"{prefix}-2", 1, 0, "b")]
+
+
+def test_what_is_forgotten_of_earlier_batches_is_not_loaded_again(events: Events) -> None:
+    first, second = (events.topics[e] for e in ("interactions", "transactions"))
+    events.set(INTERACTIONS, topics=[first.name, second.name])
+    first.create().send(named("a"))
+    second.create().send(named("b", "c"))
+    for n in range(3):
+        events.ingest(INTERACTIONS)
+        events.run("validate", only=[INTERACTIONS])
+        events.run("merge")
+        first.send(named(f"d{n}"))
+    # Of a topic that is not there for a while, its offsets are in the last batch, too.
+    second.delete()
+    events.ingest(INTERACTIONS)
+    before = events.table("ops.progress").count()
+    assert prune(events.context("optimize").warehouse, kept=1) > 0
+    assert events.table("ops.progress").count() < before
+    assert prune(events.context("optimize").warehouse, kept=1) == 0
+    versions = events.versions()
+    events.ingest(INTERACTIONS)
+    assert events.versions() == versions
+    second.create().send(named("e"))
+    with pytest.raises(ConfigurationError, match="has 1 messages in partition 0, but 2 have been loaded"):
+        events.ingest(INTERACTIONS)
+    second.delete()
+    events.run("validate", only=[INTERACTIONS])
+    assert events.run("merge").tables == {}
+    assert [i for *_, i in events.bronze()] == ["a", "d0", "d1", "d2", "b", "c"]
+
+
+def certificate(folder: Path, name: str) -> Path:
+    """Make a key, and return its certificate; the key is in NAME.p12."""
+    options = ["-keystore", f"{folder}/{name}.p12", "-storepass", PASSWORD, "-storetype", "PKCS12", "-alias", name]
+    key = ["-genkeypair", "-keyalg", "RSA", "-dname", f"CN={name}", "-ext", "SAN=IP:127.0.0.1", "-validity", "2"]
+    for arguments in (key, ["-exportcert", "-rfc", "-file", f"{folder}/{name}.pem"]):
+        subprocess.run(["keytool", *arguments, *options], check=True, capture_output=True)
+    return folder / f"{name}.pem"
+
+
+@pytest.fixture
+def secured(tmp_path: Path) -> Iterator[KafkaBroker]:
+    """A broker that also listens with TLS, to those who know the password."""
+    certificate(tmp_path, "broker")
+    login = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_shop="{PASSWORD}";'
+    settings = {
+        "ssl.keystore.location": str(tmp_path / "broker.p12"),
+        "ssl.keystore.password": PASSWORD,
+        "ssl.keystore.type": "PKCS12",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.sasl_ssl.plain.sasl.jaas.config": login,
+    }
+    with KafkaBroker(tmp_path / "secured", settings, protocol="SASL_SSL") as running:
+        yield running
+
+
+def test_a_broker_with_tls_and_a_password(
+    spark: SparkSession, tmp_path: Path, secured: KafkaBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakehouse.ingestion.topics.SECONDS", 5)
+    events = Events(spark, tmp_path, secured)
+    events.topics["interactions"].create().send(named("a", "b"))
+
+    def client(password: str, **more: str) -> None:
+        login = (
+            f'org.apache.kafka.common.security.plain.PlainLoginModule required username="shop" password="{password}";'
+        )
+        settings = {
+            "bootstrap.servers": secured.secured_servers,
+            "security.protocol": "SASL_SSL",
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(tmp_path / "broker.pem"),
+            "sasl.mechanism": "PLAIN",
+            "sasl.jaas.config": login,
+        }
+        file = tmp_path / "secured.properties"
+        file.write_text("".join(f"{name}={value}\n" for name, value in (settings | more).items()))
+        events.client = str(file)
+
+    client("wrong-password")
+    with pytest.raises(ConfigurationError, match="not let in") as told:
+        events.ingest(INTERACTIONS)
+    assert "wrong-password" not in str(told.value)
+    client(PASSWORD, **{"ssl.truststore.location": str(certificate(tmp_path, "other"))})
+    with pytest.raises(ConfigurationError, match="not let in"):
+        events.ingest(INTERACTIONS)
+    client(PASSWORD)
+    report = events.ingest(INTERACTIONS)
+    assert [i for *_, i in events.bronze()] == ["a", "b"]
+    assert PASSWORD not in json.dumps(report.as_dict(), default=str)
 
 
 @pytest.mark.parametrize(("start", "expected"), [("latest", []), ("2026-03-01T12:00:01Z", ["b", "c"])])

@@ -33,7 +33,7 @@ def test_every_service_has_a_health_check_and_comes_back(name: str) -> None:
 
 def test_ports_are_open_to_this_machine_alone() -> None:
     ports = [p for service in SERVICES.values() for p in service.get("ports", [])]
-    assert len(ports) == 3
+    assert len(ports) == 5
     assert all(p.startswith("127.0.0.1:") for p in ports)
 
 

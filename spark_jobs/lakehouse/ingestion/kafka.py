@@ -67,7 +67,8 @@ class Loader:
         spark, source = self._context.warehouse.spark, self._source
         self._progress = Progress(self._context.warehouse, "ingest", self._context.run_id, self._context.now)
         properties = client_properties(spark, self._context.args.kafka)
-        begin = self._reached = self._begin(Topics(spark, properties))
+        begin = self._begin(Topics(spark, properties))
+        self._reached = _updated(self.loaded(), begin)
         self._folder, self._error = Path(tempfile.mkdtemp(prefix=f"lakehouse-{source.name}-")), None
         options = {k: v for k, v in source.options if k.lower() != "startingoffsets"}
         frame = (
@@ -139,13 +140,15 @@ class Loader:
         return behind, progress["batchDuration"] / 1000
 
     def loaded(self) -> Offsets:
-        """How far each partition has been loaded: the offset after its last message."""
+        """How far each partition has been loaded: the offset after its last message.
+
+        Of topics that are not there now, too: the last batch tells of all that there have been.
+        """
         ends: Offsets = {}
         for f in self._progress.finished("ingest"):
             known = _record(f.detail) if f.unit == self._source.name else None
             if known is not None and known["epoch"] == self._source.epoch:
-                for topic, partitions in known["ends"].items():
-                    ends.setdefault(topic, {}).update(partitions)
+                ends = _updated(ends, known["ends"])
         return ends
 
     def _begin(self, topics: Topics) -> Offsets:
@@ -173,7 +176,7 @@ class Loader:
                     lost[f"{topic}/{p}"] = [at, first[topic][p]]
                 begin.setdefault(topic, {})[p] = max(at, first[topic][p])
         if lost:
-            self._tell_loss(lost, begin)
+            self._tell_loss(lost, _updated(loaded, begin))
         return begin
 
     def _tell_loss(self, lost: dict[str, list[int]], begin: Offsets) -> None:
@@ -221,7 +224,7 @@ class Loader:
 
     def _load(self, rows: DataFrame, number: int) -> None:
         source, warehouse, report = self._source, self._context.warehouse, self._context.report
-        ends = self._ends(number)
+        ends = _updated(self._reached, self._ends(number))
         if ends == self._reached:
             # Without a message, no table gets a version.
             return
@@ -297,6 +300,10 @@ def decoded(messages: DataFrame, source: Input, now: datetime, batch_id: int) ->
 def _text_or_bytes(name: str) -> Column:
     text = F.try_validate_utf8(F.col(name).cast("string"))
     return F.coalesce(text, F.concat(F.lit(BYTES), F.base64(quote(name))))
+
+
+def _updated(ends: Offsets, by: Offsets) -> Offsets:
+    return ends | {topic: ends.get(topic, {}) | partitions for topic, partitions in by.items()}
 
 
 def _detail(source: Input, ends: Offsets, **more: Any) -> str:

@@ -20,6 +20,7 @@ Offsets = dict[str, dict[str, int]]
 """Topic to partition to offset, as Spark writes them: partitions are text."""
 
 SECONDS = 20
+REFUSED = ("ConfigException", "SaslAuthenticationException", "SslAuthenticationException")
 BYTES = "org.apache.kafka.common.serialization.ByteArrayDeserializer"
 
 
@@ -55,8 +56,11 @@ class Topics:
     """A client that asks, and reads no message."""
 
     def __init__(self, spark: SparkSession, properties: dict[str, str]) -> None:
-        self._jvm = _jvm(spark)
-        self._properties = properties
+        self._jvm, self._properties = _jvm(spark), properties
+        self._kafka = self._jvm.org.apache.kafka
+        if isinstance(self._kafka.clients.consumer.KafkaConsumer, JavaPackage):
+            # Databricks has Kafka's client under a name of its own.
+            self._kafka = self._jvm.kafkashaded.org.apache.kafka
 
     def partitions(self, source: Input) -> tuple[Offsets, Offsets]:
         """Of each partition of an input's topics: its first offset, and the one after its last.
@@ -86,7 +90,7 @@ class Topics:
             # Java's rules and Python's are the same for what people call topics; Spark goes by a whole match, too.
             if re.fullmatch(pattern(source), topic):
                 for p in partitions:
-                    found.add(self._jvm.org.apache.kafka.common.TopicPartition(topic, p.partition()))
+                    found.add(self._kafka.common.TopicPartition(topic, p.partition()))
         return found
 
     @contextmanager
@@ -95,7 +99,7 @@ class Topics:
         ours = {"key.deserializer": BYTES, "value.deserializer": BYTES, "allow.auto.create.topics": "false"}
         for name, value in ({"default.api.timeout.ms": str(SECONDS * 1000)} | self._properties | ours).items():
             properties.setProperty(name, value)
-        maker = self._jvm.org.apache.kafka.clients.consumer.KafkaConsumer
+        maker = self._kafka.clients.consumer.KafkaConsumer
         if isinstance(maker, JavaPackage):
             raise ConfigurationError(
                 "Spark lacks Kafka's connector", todo="Run set-up again, or add it as docs/operations.md says."
@@ -107,13 +111,12 @@ class Topics:
             finally:
                 client.close()
         except Py4JJavaError as error:
-            cause = error.java_exception
-            while cause.getCause() is not None:
-                cause = cause.getCause()
-            kind, text = cause.getClass().getSimpleName(), str(cause.getMessage())
-            if kind in ("ConfigException", "SaslAuthenticationException", "SslAuthenticationException") or (
-                "Authoriz" in kind or "LoginException" in kind
-            ):
+            causes = [error.java_exception]
+            while causes[-1].getCause() is not None:
+                causes.append(causes[-1].getCause())
+            kinds = [cause.getClass().getSimpleName() for cause in causes]
+            kind, text = kinds[-1], str(causes[-1].getMessage())
+            if any(k in REFUSED or "Authoriz" in k or "LoginException" in k for k in kinds):
                 raise ConfigurationError(
                     f"Kafka's client is not let in, or its settings are wrong ({kind}: {text})",
                     todo="Mend the file that --kafka names.",

@@ -7,12 +7,14 @@ from functools import partial
 
 from pyspark.sql import functions as F
 
+from lakehouse import progress, retention
 from lakehouse.cli import Context
 from lakehouse.contracts import Contract
 from lakehouse.errors import UsageError
 from lakehouse.parallel import side_by_side
 
 TARGET_BYTES = 128 * 1024 * 1024
+OPERATIONS = (progress.TABLE, "ops.files", "ops.quality", "ops.runs", "ops.snapshots", "ops.stream")
 SMALL_FILES = 8
 """How many files a partition may have beyond what its size asks for."""
 
@@ -43,6 +45,9 @@ def run(context: Context) -> None:
         for table, contract in tables.items()
         if not context.only or table in context.only or table.split(".")[1] in context.only
     }
+    if progress.TABLE in wanted and not context.args.dry_run:
+        forgotten = retention.prune(context.warehouse)
+        context.report.say(f"{progress.TABLE}: {forgotten:,} settled batches forgotten")
     side_by_side([partial(_maintain, context, table, contract) for table, contract in wanted.items()])
 
 
@@ -73,7 +78,7 @@ def _tables(context: Context) -> dict[str, Contract | None]:
         tables |= {f"staged.{name}": None, f"quarantine.{name}": None, f"silver.{name}": contract}
         tables[f"silver.{name}_history"] = contract
     tables |= {f"gold.{n}": c for n, c in context.contracts.items() if c.layer == "gold"}
-    return tables | dict.fromkeys(("ops.progress", "ops.files", "ops.runs"))
+    return tables | dict.fromkeys(OPERATIONS)
 
 
 def inspect(context: Context, table: str, contract: Contract | None) -> Need:

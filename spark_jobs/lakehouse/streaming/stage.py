@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from pyspark.java_gateway import ensure_callback_server_started
 from pyspark.sql import SparkSession
 
-from lakehouse import lease
+from lakehouse import lease, retention
 from lakehouse.cli import Context
 from lakehouse.errors import DataRefused, UsageError
 from lakehouse.ingestion import stage as ingestion
@@ -30,6 +31,7 @@ from lakehouse.validation import stage as validation
 
 DRAIN_SECONDS = 20.0
 """How long a stop waits for batches that are at work; what is cut off then is done again by the next start."""
+WRITTEN_EACH_ROUND = ("ops.progress", "ops.quality", "ops.stream")
 IDLE_SECONDS = 60.0
 """How long validate waits for new rows before it looks whether held ones can go on."""
 
@@ -42,7 +44,9 @@ def run(context: Context, inputs: list[Input]) -> None:
     """
     stop = threading.Event()
     before = {s: signal.signal(s, lambda *_: stop.set()) for s in (signal.SIGTERM, signal.SIGINT)}
-    have_jvm_stop(context.warehouse.spark, stop)
+    if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+        # There, the JVM is not the stream's own.
+        have_jvm_stop(context.warehouse.spark, stop)
     stream = Stream(context, inputs, stop)
     try:
         stream.run()
@@ -85,6 +89,7 @@ class Stream:
         self._leases = Path(context.args.leases) if context.args.leases else None
         self._beat = _number(context.args.beat, "--beat", 30)
         self._every = _number(context.args.poll, "--poll", 5)
+        self._tidy_every = _number(context.args.tidy, "--tidy", 600)
         self._most_failures = _number(context.args.most_failures, "--most-failures", 8)
         self._merging = threading.Lock()
         self._validating = threading.Lock()
@@ -111,15 +116,15 @@ class Stream:
             self._refining[name] = worker(f"{name} to silver", partial(self._refine, group, wakes[name]))
         metrics = Metrics(args.metrics) if args.metrics else None
         heartbeat = Heartbeat(self._context.warehouse, self._context.run_id, self._context.now)
-        telling = worker("heartbeat", partial(self._tell, heartbeat, metrics))
+        others = [worker("heartbeat", partial(self._tell, heartbeat, metrics)), worker("housekeeping", self._tidy)]
         workers = [*self._loading.values(), *self._refining.values()]
         try:
-            for w in [*workers, telling]:
+            for w in [*workers, *others]:
                 w.start()
             while not self._stop.wait(1.0) and any(w.state != DOWN for w in self._loading.values()):
                 pass
         finally:
-            self._drain([*workers, telling])
+            self._drain([*workers, *others])
             if metrics:
                 metrics.close()
             heartbeat.beat(self._seen(), datetime.now(UTC))
@@ -137,6 +142,15 @@ class Stream:
             if time.monotonic() >= due:
                 heartbeat.beat(seen, datetime.now(UTC))
                 due = time.monotonic() + self._beat
+
+    def _tidy(self) -> None:
+        """Keep small what every round reads, and the files of what each of them adds to."""
+        while not self._stop.wait(self._tidy_every):
+            warehouse = self._round("optimize").warehouse
+            retention.prune(warehouse)
+            for table in WRITTEN_EACH_ROUND:
+                if warehouse.exists(table) and not self._stop.is_set():
+                    warehouse.optimize(table)
 
     def _seen(self) -> list[Pulse]:
         """The pulses, with what the inputs' threads are at."""

@@ -1,0 +1,206 @@
+"""What is forgotten of ops.progress: no stage finds more or less to do without it, whatever has happened before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from lakehouse.merging import stage as merging
+from lakehouse.progress import DISCARDED, DONE, PLANNED, REFUSED, VOID, Batch, Progress
+from lakehouse.retention import Record, settled
+from lakehouse.validation import stage as validation
+
+INPUTS: Any = [SimpleNamespace(name="shop_orders"), SimpleNamespace(name="other_orders")]
+ENTITIES: Any = {"orders": None, "clicks": None}
+Row = dict[str, Any]
+
+
+class Known(Progress):
+    """What a stage knows when it reads these rows."""
+
+    def __init__(self, rows: list[Row], stage: str, upstream: str = "") -> None:
+        self._table, self._upstream_stage = rows, upstream
+        super().__init__(None, stage, "run", datetime(2026, 1, 1, tzinfo=UTC), upstream)  # type: ignore[arg-type]
+
+    def _read(self) -> None:
+        self._rows = sorted(
+            (r for r in self._table if r["stage"] in (self._stage, self._upstream)),
+            key=lambda r: (r["stage"], r["batch_id"]),
+        )  # type: ignore[assignment]
+        self._last_id = max((r["batch_id"] for r in self._rows if r["stage"] == self._stage), default=0)
+
+
+class Shop:
+    """A table of progress, and what the stages do to it."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def end(self, stage: str, unit: str, batch_id: int, state: str, rows: dict[str, int]) -> None:
+        self.rows.append(
+            {
+                **{"stage": stage, "unit": unit, "batch_id": batch_id, "state": state},
+                **{"inputs": [], "rows": rows, "detail": None},
+            }
+        )
+
+    def plan(self, stage: str, unit: str, inputs: tuple[int, ...] = (), detail: str | None = None) -> int:
+        number = Known(self.rows, stage)._last_id + 1
+        row = {"stage": stage, "unit": unit, "batch_id": number, "state": PLANNED}
+        self.rows.append({**row, "inputs": list(inputs), "rows": {}, "detail": detail})
+        return number
+
+    def ingest(self, unit: str, rows: int, state: str = DONE) -> None:
+        number = self.plan("ingest", unit)
+        if state != PLANNED:
+            self.end("ingest", unit, number, state, {f"bronze.{unit}": rows} if state == DONE else {})
+
+    def validate(self, outcome: str, entities: tuple[str, ...]) -> None:
+        """One run: what an earlier one has left is undone, and all that is new is planned and comes to an outcome."""
+        progress = Known(self.rows, "validate", "ingest")
+        left = progress.outstanding()
+        work = dict.fromkeys([*((b.unit, b.inputs) for b in left), *validation._fresh(progress, INPUTS)])
+        planned = [(self.plan("validate", unit, inputs), unit) for unit, inputs in work]
+        for b in left:
+            self.end("validate", b.unit, b.batch_id, VOID, {})
+        for number, unit in planned:
+            if outcome != PLANNED:
+                rows = {f"staged.{e}": 5 for e in entities} if outcome == DONE else {}
+                self.end("validate", unit, number, outcome, rows)
+
+    def decide(self, outcome: str) -> None:
+        """A person releases, or discards, what has been refused; a release may be refused again."""
+        progress = Known(self.rows, "validate", "ingest")
+        waiting = progress.open_refusals()
+        for b in [b for b in progress.batches() if b.batch_id in waiting]:
+            number = self.plan("validate", b.unit, b.inputs, "released")
+            self.end("validate", b.unit, number, outcome, {"staged.orders": 3} if outcome == DONE else {})
+
+    def replay(self, entity: str) -> None:
+        self.end("validate", entity, self.plan("validate", entity, (), "replay"), DONE, {f"staged.{entity}": 1})
+
+    def merge(self, *, ends: bool) -> None:
+        progress = Known(self.rows, "merge", "validate")
+        batches = progress.outstanding()
+        for unit, inputs in merging._fresh(progress, ENTITIES):
+            number = self.plan("merge", unit, tuple(inputs))
+            batches.append(Batch("merge", unit, number, tuple(inputs)))
+        for b in batches if ends else []:
+            self.end("merge", b.unit, b.batch_id, DONE, {f"silver.{b.unit}": 1})
+
+    def featurize(self, state: str) -> None:
+        number = self.plan("featurize", "2026-01-01T00:00:00+00:00")
+        if state != PLANNED:
+            self.end("featurize", "2026-01-01T00:00:00+00:00", number, state, {})
+
+    def prune(self, kept: int) -> None:
+        ids = {(r["stage"], r["batch_id"], r["unit"]) for r in self.rows}
+        records = []
+        for stage, batch_id, unit in ids:
+            mine = [r for r in self.rows if (r["stage"], r["batch_id"]) == (stage, batch_id)]
+            end = next((r for r in mine if r["state"] != PLANNED), mine[0])
+            inputs = frozenset(i for r in mine for i in r["inputs"])
+            records.append(Record(stage, unit, batch_id, inputs, end["state"], end["rows"]))
+        gone = settled(records, kept)
+        self.rows = [r for r in self.rows if r["batch_id"] not in gone[r["stage"]]]
+
+    def todo(self) -> dict[str, Any]:
+        """All that the stages ask the table for."""
+        ingest = Known(self.rows, "ingest")
+        validate, merge = Known(self.rows, "validate", "ingest"), Known(self.rows, "merge", "validate")
+        featurize = Known(self.rows, "featurize", "merge")
+        validated = [f for f in validate.finished("validate") if f.state == DONE]
+        return {
+            "last": [p._last_id for p in (ingest, validate, merge, featurize)],
+            "outstanding": [p.outstanding() for p in (ingest, validate, merge, featurize)],
+            "to validate": validation._fresh(validate, INPUTS),
+            "refused": sorted(validate.open_refusals()),
+            "refused inputs": sorted(b.inputs for b in validate.batches() if b.batch_id in validate.open_refusals()),
+            "to merge": merging._fresh(merge, ENTITIES),
+            "fingerprint": {f.unit: f.batch_id for f in featurize.finished("merge") if f.state == DONE},
+            "loaded": {f.unit: f.batch_id for f in ingest.finished("ingest") if f.state == DONE},
+            "newest validated": {f.unit: f.batch_id for f in validated},
+        }
+
+
+units = st.sampled_from([i.name for i in INPUTS])
+entities = st.sampled_from([("orders",), ("clicks",), ("orders", "clicks"), ()])
+steps = st.one_of(
+    st.tuples(st.just("ingest"), units, st.sampled_from([0, 7]), st.sampled_from([DONE, DONE, DONE, VOID, PLANNED])),
+    st.tuples(st.just("validate"), st.sampled_from([DONE, DONE, REFUSED, PLANNED]), entities),
+    st.tuples(st.just("decide"), st.sampled_from([DONE, DISCARDED, REFUSED])),
+    st.tuples(st.just("replay"), st.sampled_from(list(ENTITIES))),
+    st.tuples(st.just("merge"), st.sampled_from([True, True, False])),
+    st.tuples(st.just("featurize"), st.sampled_from([DONE, VOID, PLANNED])),
+    st.tuples(st.just("prune"), st.integers(1, 3)),
+)
+
+
+ONCE: list[tuple[Any, ...]] = [("ingest", "shop_orders", 7, DONE), ("validate", DONE, ("orders",)), ("merge", True)]
+TWICE = [*ONCE, ("ingest", "shop_orders", 7, DONE), ("validate", DONE, ("clicks",)), ("merge", True)]
+"""The last batch of orders is older than that of clicks, and all that it covers has been settled."""
+
+
+@given(st.lists(steps, max_size=40))
+@example([*TWICE, ("prune", 1)])
+@settings(max_examples=400, deadline=None)
+def test_stages_find_the_same_to_do(steps: list[tuple[Any, ...]]) -> None:
+    whole, pruned = Shop(), Shop()
+    for name, *arguments in steps:
+        for shop in (whole, pruned):
+            if name == "merge":
+                shop.merge(ends=arguments[0])
+            elif name != "prune":
+                action: Callable[..., None] = getattr(shop, name)
+                action(*arguments)
+            elif shop is pruned:
+                shop.prune(*arguments)
+        expected, found = whole.todo(), pruned.todo()
+        # A validated batch is looked up among the newest only, for what is usual.
+        newest = expected.pop("newest validated")
+        assert found.pop("newest validated").items() <= newest.items()
+        assert found == expected
+
+
+@pytest.mark.parametrize("rounds", [50, 400])
+def test_a_stream_does_not_let_the_table_grow(rounds: int) -> None:
+    shop = Shop()
+    for n in range(rounds):
+        shop.ingest("shop_orders", 7)
+        shop.validate(DONE, ("orders",))
+        shop.merge(ends=True)
+        if n % 10 == 0:
+            shop.replay("orders")
+            shop.ingest("shop_orders", 0, VOID)
+        shop.prune(kept=5)
+    batches = {(r["stage"], r["batch_id"]) for r in shop.rows}
+    # Five of each stage, five replays, and what merge has made of those.
+    assert len(batches) <= 5 * 5
+
+
+def test_what_waits_is_kept() -> None:
+    shop = Shop()
+    shop.ingest("shop_orders", 7)
+    shop.validate(REFUSED, ())
+    for _ in range(5):
+        shop.ingest("shop_orders", 7)
+        shop.validate(DONE, ("orders",))
+    shop.prune(kept=1)
+    # The refused one, for a person; the others because they are not merged.
+    assert {(r["stage"], r["batch_id"]) for r in shop.rows} == {
+        (s, n) for s in ("ingest", "validate") for n in range(1, 7)
+    }
+    shop.decide(DISCARDED)
+    shop.merge(ends=True)
+    shop.prune(kept=1)
+    assert {(r["stage"], r["batch_id"]) for r in shop.rows} == {
+        ("ingest", 6),
+        ("validate", 6),
+        ("validate", 7),
+        ("merge", 1),
+    }
