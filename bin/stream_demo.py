@@ -56,23 +56,49 @@ def events(landing: Path) -> Iterator[tuple[str, str, bytes]]:
                     yield topic, row[key] or "", json.dumps({k: v for k, v in row.items() if v}).encode()
 
 
-def produce(servers: str, landing: Path, rate: float, stop: threading.Event, sent: list[int]) -> None:
-    """Send the events again and again, so many a second; each round has ids of its own."""
+def endless(landing: Path) -> Iterator[tuple[str, str, bytes]]:
+    """The events again and again; later rounds are new events of the same customers."""
+    shop = list(events(landing))
+    for round_ in itertools.count():
+        for topic, key, message in shop:
+            again = message.replace(b'ID": "T', b'ID": "T%d-' % round_).replace(b'ID":"I', b'ID":"I%d-' % round_)
+            yield topic, f"{round_}-{key}", again if round_ else message
+
+
+def produce(
+    servers: str,
+    landing: Path,
+    rate: float,
+    stop: threading.Event,
+    sent: list[int],
+    first: int = 0,
+    most: int = sys.maxsize,
+) -> None:
+    """Send events from the ``first`` on, so many a second, until there were enough of them, or until ``stop``."""
     producer = Producer({"bootstrap.servers": servers, "linger.ms": 20, "log_level": 0})
     begin = time.monotonic()
-    for round_ in itertools.count():
-        for topic, key, message in events(landing):
-            if stop.is_set():
-                return
-            # Later rounds are new events of the same customers.
-            again = message.replace(b'ID": "T', b'ID": "T%d-' % round_).replace(b'ID":"I', b'ID":"I%d-' % round_)
-            with suppress(BufferError):
-                producer.produce(topic, again if round_ else message, key)
-                sent[0] += 1
+    for topic, key, message in itertools.islice(endless(landing), first, min(first + most, sys.maxsize)):
+        if stop.is_set():
+            break
+        while True:
+            try:
+                producer.produce(topic, message, key)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        sent[0] += 1
+        if sent[0] % 100 == 0:
             producer.poll(0)
             ahead = sent[0] / rate - (time.monotonic() - begin)
             if ahead > 0.05:
                 stop.wait(ahead)
+    producer.flush(30)
+
+
+def make_topics(servers: str) -> None:
+    topics = [NewTopic(f"shop.{entity}", 3, 1) for entity in KEYS]
+    for done in AdminClient({"bootstrap.servers": servers}).create_topics(topics).values():
+        done.result(30)
 
 
 def gauges(port: int) -> dict[str, float]:
@@ -119,6 +145,16 @@ def view(now: dict[str, float], before: dict[str, float], seconds: float, sent: 
 GAUGES = ("up", "messages", "lag", "rejected", "last_commit_seconds", "merged_until_seconds")
 
 
+def prepare(folder: Path, rows: int) -> None:
+    """A shop's files in ``folder/landing``, and its customers and products in ``folder/warehouse``."""
+    landing, warehouse = str(folder / "landing"), ("--warehouse", str(folder / "warehouse"))
+    submit("generate", "--landing", landing, "--rows", str(rows), "--days", "30", "--start", "2026-03-01")
+    only = ("--only", "shop_customers,shop_products")
+    submit("ingest", *warehouse, "--landing", landing, *only)
+    submit("validate", *warehouse, *only)
+    submit("merge", *warehouse)
+
+
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--rows", type=int, default=20_000, help="size of the shop that is replayed")
@@ -130,20 +166,9 @@ def main() -> int:
     landing, warehouse = state / "landing", ("--warehouse", str(state / "warehouse"))
     stop, sent, port = threading.Event(), [0], free_port()
     try:
-        submit(
-            "generate", "--landing", str(landing), "--rows", str(options.rows), "--days", "30", "--start", "2026-03-01"
-        )
-        only = ("--only", "shop_customers,shop_products")
-        submit("ingest", *warehouse, "--landing", str(landing), *only)
-        submit("validate", *warehouse, *only)
-        submit("merge", *warehouse)
+        prepare(state, options.rows)
         with KafkaBroker(state / "kafka") as broker:
-            for done in (
-                AdminClient({"bootstrap.servers": broker.servers})
-                .create_topics([NewTopic(f"shop.{entity}", 3, 1) for entity in KEYS])
-                .values()
-            ):
-                done.result(30)
+            make_topics(broker.servers)
             arguments = [*warehouse, "--kafka", str(broker.client_properties), "--metrics", f"127.0.0.1:{port}"]
             with (state / "stream.log").open("wb") as log:
                 stream = subprocess.Popen(
