@@ -181,6 +181,16 @@ def test_who_takes_it_again_and_again_lets_those_who_wait_go_first(path: Path) -
     assert order == ["stream"] * 4 + ["batch"] + ["stream"] * 16
 
 
+def test_who_has_waited_and_had_its_turn_holds_nobody_up(path: Path) -> None:
+    with lease.hold(str(path), "batch", [].append, every=0.1):
+        path.with_name("merge.waiting").touch()
+    with lease.hold(str(path), "batch", [].append, every=0.1):
+        pass
+    begin = time.monotonic()
+    with lease.hold(str(path), "stream", [].append, every=0.1, yielding=True):
+        assert time.monotonic() - begin < lease.WAITING / 2
+
+
 def test_who_has_waited_and_is_gone_holds_nobody_up(path: Path) -> None:
     with lease.hold(str(path), "stream", [].append, every=0.1):
         path.with_name("merge.waiting").touch()
