@@ -2,8 +2,8 @@
 
 `ingest >> validate >> merge >> featurize >> optimize`, each a spark-submit of `spark_jobs/<stage>.py`.
 
-**When.** By hand, by backfill, or on the cron expression in `LAKEHOUSE_SCHEDULE` (`@hourly`, `@daily`);
-without it, only by hand. Runs never overlap.
+**When.** By hand, or on the cron expression in `LAKEHOUSE_SCHEDULE` (`@hourly`, `@daily`);
+with one, backfills are possible, too. Runs never overlap.
 
 **Needs.** The connection `lakehouse_spark` (type `spark`, a master as host) and the pool `lakehouse` with
 one slot (`airflow pools set lakehouse 1 "One stage at a time on one warehouse" --include-deferred`).
@@ -12,7 +12,7 @@ one slot (`airflow pools set lakehouse 1 "One stage at a time on one warehouse" 
 
 | name | meaning |
 |---|---|
-| `as_of` | instant up to which events count in gold; empty: the end of the run's data interval |
+| `as_of` | instant up to which events count in gold; empty: that of the run, which for a run of a date is its midnight |
 | `sources` | names of sources to ingest and validate; empty: all |
 | `landing` | folder that holds one folder per source |
 
@@ -59,7 +59,7 @@ with DAG(
             type="string",
             title="As of",
             description="Instant up to which events count, such as 2026-03-31 or 2026-03-31T12:00:00+00:00. "
-            "Empty: the end of the run's data interval.",
+            "Empty: the instant of the run.",
         ),
         "sources": Param(
             default=[],
