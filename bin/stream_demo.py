@@ -97,7 +97,9 @@ def produce(
 
 def make_topics(servers: str) -> None:
     topics = [NewTopic(f"shop.{entity}", 3, 1) for entity in KEYS]
-    for done in AdminClient({"bootstrap.servers": servers}).create_topics(topics).values():
+    # Held until all is done: what it has begun ends with it.
+    admin = AdminClient({"bootstrap.servers": servers})
+    for done in admin.create_topics(topics).values():
         done.result(30)
 
 
