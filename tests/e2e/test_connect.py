@@ -61,7 +61,7 @@ def test_every_script(remote: Remote) -> None:
     assert list((remote.folder / "proposal").rglob("*.yaml"))
     remote.on_tables("ingest", "--landing", str(landing), "--only", "shop")
     validated = remote.on_tables("validate", "--only", "shop")
-    assert validated["tables"]["quarantine.transactions"]["rows_written"] > 0
+    assert validated["tables"]["staged.transactions"]["rows_quarantined"] > 0
     remote.on_tables("merge")
     remote.on_tables("featurize", "--as-of", AS_OF)
     assert oracle.differences(oracle.connect(remote.warehouse), AS_OF) == {}
