@@ -20,7 +20,7 @@ Offsets = dict[str, dict[str, int]]
 """Topic to partition to offset, as Spark writes them: partitions are text."""
 
 SECONDS = 20
-REFUSED = ("ConfigException", "SaslAuthenticationException", "SslAuthenticationException")
+NOT_LET_IN = ("ConfigException", "SaslAuthenticationException", "SslAuthenticationException")
 BYTES = "org.apache.kafka.common.serialization.ByteArrayDeserializer"
 
 
@@ -116,7 +116,7 @@ class Topics:
                 causes.append(causes[-1].getCause())
             kinds = [cause.getClass().getSimpleName() for cause in causes]
             kind, text = kinds[-1], str(causes[-1].getMessage())
-            if any(k in REFUSED or "Authoriz" in k or "LoginException" in k for k in kinds):
+            if any(k in NOT_LET_IN or "Authoriz" in k or "LoginException" in k for k in kinds):
                 raise ConfigurationError(
                     f"Kafka's client is not let in, or its settings are wrong ({kind}: {text})",
                     todo="Mend the file that --kafka names.",
