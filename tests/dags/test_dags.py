@@ -329,6 +329,17 @@ def test_event_log_and_history_server_reach_the_operator(monkeypatch: pytest.Mon
     assert merge.history_server == "http://history:18080"
 
 
+@pytest.mark.parametrize("jar", ["", "/opt/openlineage-spark.jar"])
+def test_with_a_jar_sparks_listener_is_told_the_tasks_run(monkeypatch: pytest.MonkeyPatch, jar: str) -> None:
+    monkeypatch.setenv("LAKEHOUSE_OPENLINEAGE_JAR", jar)
+    merge = DagBag(str(ROOT / "dags/medallion_batch.py")).dags["medallion_batch"].get_task("merge")
+    listener = {"spark.jars": jar, "spark.extraListeners": "io.openlineage.spark.agent.OpenLineageSparkListener"}
+    assert merge.conf == (listener if jar else {})
+    assert merge._openlineage_inject_parent_job_info is bool(jar)
+    # A transport may hold a key, and what is injected is in the argv.
+    assert not merge._openlineage_inject_transport_info
+
+
 def test_settings_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     from lakehouse_dags.settings import settings
 
