@@ -42,6 +42,8 @@ class Stream:
     def start(self) -> None:
         options = ["--only", "shop_events", "--kafka", str(self._broker.client_properties), "--beat", "5"]
         options += ["--leases", str(self.shell.folder / "leases"), "--metrics", f"127.0.0.1:{self.metrics}"]
+        # Far more often than anybody would want it: beside all that a stream does.
+        options += ["--tidy", "5"]
         with self.log.open("ab") as log:
             self._process = self.shell.start("stream", *options, stdout=log)
 
