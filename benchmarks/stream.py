@@ -17,8 +17,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -102,91 +102,101 @@ def delays(warehouse: Path, after: int) -> list[float]:
     ]
 
 
-def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--messages", type=int, default=500_000, help="in the topics before the streams start")
-    p.add_argument("--most", type=int, default=200_000, help="messages in a micro-batch of one topic, at most")
-    p.add_argument("--rate", type=float, default=2_000, help="messages a second, for the delay")
-    p.add_argument("--seconds", type=float, default=180, help="how long, for the delay")
-    p.add_argument("--master", default="local[2]")
-    options = p.parse_args()
+class Bench:
+    """A broker with the shop's messages, and the streams that read them."""
+
+    def __init__(self, folder: Path, broker: KafkaBroker, options: argparse.Namespace) -> None:
+        self._folder, self._broker, self._options = folder, broker, options
+        self.warehouse, self._port = folder / "warehouse", free_port()
+
+    def send(self, rate: float, first: int, most: int) -> None:
+        produce(self._broker.servers, self._folder / "landing", rate, threading.Event(), [0], first, most)
+
+    def plain(self) -> tuple[float, int]:
+        """Spark's own stream empties the topics; its rate and its rows, which are all messages, good or bad."""
+        tables, most = [self._folder / "plain" / e for e in ENTITIES], str(self._options.most)
+        arguments = ("benchmarks/plain_stream.py", self._broker.servers, str(self._folder / "plain"), most)
+        with Application(self._folder / "plain.log", "--master", self._options.master, *arguments) as app:
+            app.wait(lambda: sum(n for t in tables for _, n in commits(t)) >= self._options.messages, 1800)
+        return rate(tables)
+
+    @contextmanager
+    def stream(self) -> Iterator[Application]:
+        arguments = ["--warehouse", str(self.warehouse), "--kafka", str(self._broker.client_properties)]
+        arguments += ["--metrics", f"127.0.0.1:{self._port}"]
+        with Application(
+            self._folder / "stream.log", "--master", self._options.master, "spark_jobs/stream.py", *arguments
+        ) as app:
+            app.wait(lambda: bool(gauges(self._port)), 120)
+            yield app
+
+    def settled(self, messages: int) -> bool:
+        """Whether the running stream has loaded so many messages, and silver has all of them."""
+        now = gauges(self._port)
+
+        def of(gauge: str) -> list[float]:
+            return [now.get(f'lakehouse_stream_{gauge}{{input="shop_event_{e}"}}', 0) for e in ENTITIES]
+
+        return sum(of("messages")) >= messages and min(of("merged_until_seconds")) > max(of("last_commit_seconds"))
+
+
+def throughput(bench: Bench, options: argparse.Namespace) -> Table:
+    """Both streams empty the same topics, one after the other."""
     table = Table(
-        title=f"{options.messages:,} messages, {options.master}, {platform.machine()}, {os.cpu_count()} cores",
+        title=f"{options.messages:,} messages, at most {options.most:,} a topic and batch, {options.master}, "
+        f"{platform.machine()}, {os.cpu_count()} cores",
         title_justify="left",
     )
     for column in ("stream", "rows", "rows a second", "share of the plain one"):
         table.add_column(column, justify="left" if column == "stream" else "right")
+    bench.send(float("inf"), 0, options.messages)
+    CONSOLE.print(f"{options.messages:,} messages are in Kafka")
+    plain, rows = bench.plain()
+    table.add_row("Spark: Kafka to a plain table", f"{rows:,}", f"{plain:,.0f}", "1")
+    CONSOLE.print(f"plain: {plain:,.0f} rows a second")
+    with bench.stream() as app:
+        app.wait(lambda: bench.settled(options.messages), 3600)
+    for layer, names in (("bronze", [f"shop_event_{e}" for e in ENTITIES]), ("silver", ENTITIES)):
+        ours, rows = rate([bench.warehouse / layer / name for name in names])
+        table.add_row(f"this stream: Kafka to {layer}", f"{rows:,}", f"{ours:,.0f}", f"{ours / plain:.2f}")
+    return table
+
+
+def delay(bench: Bench, options: argparse.Namespace) -> str:
+    """Messages come at a steady rate."""
+    version, most = (
+        DeltaTable(str(bench.warehouse / "silver/interactions")).version(),
+        int(options.rate * options.seconds),
+    )
+    with bench.stream() as app:
+        # Those after the ones that have been sent.
+        bench.send(options.rate, options.messages, most)
+        app.wait(lambda: bench.settled(most), 1800)
+    took = sorted(delays(bench.warehouse, version))
+    return (
+        f"{options.rate:,.0f} messages a second for {options.seconds:.0f} s, {len(took):,} new interactions: "
+        f"p50 {took[len(took) // 2]:.1f} s, p95 {took[int(len(took) * 0.95)]:.1f} s, longest {took[-1]:.1f} s"
+    )
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--messages", type=int, default=500_000, help="in the topics before the streams start")
+    p.add_argument(
+        "--most", type=int, default=200_000, help="messages in a micro-batch of one topic of the plain stream"
+    )
+    p.add_argument("--rate", type=float, default=2_000, help="messages a second, for the delay")
+    p.add_argument("--seconds", type=float, default=180, help="how long, for the delay")
+    p.add_argument("--master", default="local[2]")
+    options = p.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder, 50_000)
         with KafkaBroker(folder / "kafka") as broker:
             make_topics(broker.servers)
-            produce(broker.servers, folder / "landing", float("inf"), threading.Event(), [0], 0, options.messages)
-            CONSOLE.print(f"{options.messages:,} messages are in Kafka")
-            spark = ("--master", options.master)
-            # By count alone: the shop's events have duplicates and bad rows, which the plain stream keeps.
-            plain = [folder / "plain" / e for e in ENTITIES]
-            with Application(
-                folder / "plain.log",
-                *spark,
-                "benchmarks/plain_stream.py",
-                broker.servers,
-                str(folder / "plain"),
-                str(options.most),
-            ) as app:
-                app.wait(lambda: sum(n for t in plain for _, n in commits(t)) >= options.messages, 1800)
-            plain_rate, rows = rate(plain)
-            table.add_row("Spark: Kafka to a plain table", f"{rows:,}", f"{plain_rate:,.0f}", "1")
-            CONSOLE.print(f"plain: {plain_rate:,.0f} rows a second")
-            port, warehouse = free_port(), folder / "warehouse"
-            stream = [
-                *spark,
-                "spark_jobs/stream.py",
-                "--warehouse",
-                str(warehouse),
-                "--kafka",
-                str(broker.client_properties),
-            ]
-            stream += ["--metrics", f"127.0.0.1:{port}"]
-
-            def settled(messages: int) -> bool:
-                now = gauges(port)
-                loaded = [now.get(f'lakehouse_stream_messages{{input="shop_event_{e}"}}', 0) for e in ENTITIES]
-                merged = [
-                    now.get(f'lakehouse_stream_merged_until_seconds{{input="shop_event_{e}"}}', 0) for e in ENTITIES
-                ]
-                last = [now.get(f'lakehouse_stream_last_commit_seconds{{input="shop_event_{e}"}}', 0) for e in ENTITIES]
-                return sum(loaded) >= messages and min(merged) > max(last)
-
-            with Application(folder / "stream.log", *stream) as app:
-                app.wait(lambda: settled(options.messages), 3600)
-            bronze = [warehouse / f"bronze/shop_event_{e}" for e in ENTITIES]
-            for label, tables in (("to bronze", bronze), ("to silver", [warehouse / "silver" / e for e in ENTITIES])):
-                ours, rows = rate(tables)
-                table.add_row(f"this stream: Kafka {label}", f"{rows:,}", f"{ours:,.0f}", f"{ours / plain_rate:.2f}")
-            CONSOLE.print(table)
-            version = DeltaTable(str(warehouse / "silver/interactions")).version()
-            began = datetime.now(UTC)
-            sent, stop = [0], threading.Event()
-            with Application(folder / "stream.log", *stream) as app:
-                app.wait(lambda: bool(gauges(port)), 120)
-                # Events that are not there yet: those of the rounds after the ones that were sent.
-                produce(
-                    broker.servers,
-                    folder / "landing",
-                    options.rate,
-                    stop,
-                    sent,
-                    options.messages,
-                    int(options.rate * options.seconds),
-                )
-                app.wait(lambda: settled(sent[0]), 1800)
-            took = delays(warehouse, version)
-    took.sort()
-    CONSOLE.print(
-        f"{options.rate:,.0f} messages a second from {began:%H:%M:%S} on, {len(took):,} new interactions: "
-        f"p50 {took[len(took) // 2]:.1f} s, p95 {took[int(len(took) * 0.95)]:.1f} s, longest {took[-1]:.1f} s"
-    )
+            bench = Bench(folder, broker, options)
+            CONSOLE.print(throughput(bench, options))
+            CONSOLE.print(delay(bench, options))
 
 
 if __name__ == "__main__":
