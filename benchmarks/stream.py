@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import threading
@@ -32,7 +31,7 @@ sys.path.insert(0, str(ROOT / "bin"))
 
 from kafka_broker import KafkaBroker  # noqa: E402
 from loopback import free_port  # noqa: E402
-from stream_demo import end, gauges, make_topics, prepare, produce  # noqa: E402
+from stream_demo import end, gauges, make_topics, prepare, produce, start  # noqa: E402
 
 CONSOLE = Console(width=140)
 ENTITIES = ("transactions", "interactions")
@@ -45,11 +44,7 @@ class Application:
         self._log, self._command = log, command
 
     def __enter__(self) -> Application:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                ["spark-submit", *self._command],
-                cwd=ROOT, env=os.environ | {"TZ": "UTC"}, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+        self._process = start(self._log, *self._command)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -164,10 +159,8 @@ def throughput(bench: Bench, options: argparse.Namespace) -> Table:
 
 def delay(bench: Bench, options: argparse.Namespace) -> str:
     """Messages come at a steady rate."""
-    version, most = (
-        DeltaTable(str(bench.warehouse / "silver/interactions")).version(),
-        int(options.rate * options.seconds),
-    )
+    version = DeltaTable(str(bench.warehouse / "silver/interactions")).version()
+    most = int(options.rate * options.seconds)
     with bench.stream() as app:
         # Those after the ones that have been sent.
         bench.send(options.rate, options.messages, most)

@@ -72,12 +72,12 @@ def produce(
     stop: threading.Event,
     sent: list[int],
     first: int = 0,
-    most: int = sys.maxsize,
+    most: int | None = None,
 ) -> None:
     """Send events from the ``first`` on, so many a second, until there were enough of them, or until ``stop``."""
     producer = Producer({"bootstrap.servers": servers, "linger.ms": 20, "log_level": 0})
     begin = time.monotonic()
-    for topic, key, message in itertools.islice(endless(landing), first, min(first + most, sys.maxsize)):
+    for topic, key, message in itertools.islice(endless(landing), first, None if most is None else first + most):
         if stop.is_set():
             break
         while True:
@@ -172,11 +172,7 @@ def main() -> int:
         with KafkaBroker(state / "kafka") as broker:
             make_topics(broker.servers)
             arguments = [*warehouse, "--kafka", str(broker.client_properties), "--metrics", f"127.0.0.1:{port}"]
-            with (state / "stream.log").open("wb") as log:
-                stream = subprocess.Popen(
-                    ["spark-submit", "spark_jobs/stream.py", *arguments],
-                    cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
-                )  # fmt: skip
+            stream = start(state / "stream.log", "spark_jobs/stream.py", *arguments)
             threading.Thread(
                 target=produce, args=(broker.servers, landing, options.rate, stop, sent), daemon=True
             ).start()
@@ -202,6 +198,12 @@ def main() -> int:
         shutil.rmtree(state, ignore_errors=True)
     CONSOLE.print("ended; nothing is left running, and nothing on disk")
     return 0
+
+
+def start(log: Path, *command: str) -> subprocess.Popen[bytes]:
+    """spark-submit in a process group of its own; ``end`` ends it."""
+    with log.open("ab") as file:
+        return subprocess.Popen(["spark-submit", *command], cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
 
 
 def end(stream: subprocess.Popen[bytes]) -> None:

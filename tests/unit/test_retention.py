@@ -24,7 +24,7 @@ class Known(Progress):
     """What a stage knows when it reads these rows."""
 
     def __init__(self, rows: list[Row], stage: str, upstream: str = "") -> None:
-        self._table, self._upstream_stage = rows, upstream
+        self._table = rows
         super().__init__(None, stage, "run", datetime(2026, 1, 1, tzinfo=UTC), upstream)  # type: ignore[arg-type]
 
     def _read(self) -> None:

@@ -67,8 +67,10 @@ class Loader:
         spark, source = self._context.warehouse.spark, self._source
         self._progress = Progress(self._context.warehouse, "ingest", self._context.run_id, self._context.now)
         properties = client_properties(spark, self._context.args.kafka)
-        begin = self._begin(Topics(spark, properties))
-        self._reached = _updated(self.loaded(), begin)
+        self._settle()
+        loaded = self.loaded()
+        begin = self._begin(Topics(spark, properties), loaded)
+        self._reached = _updated(loaded, begin)
         self._folder, self._error = Path(tempfile.mkdtemp(prefix=f"lakehouse-{source.name}-")), None
         options = {k: v for k, v in source.options if k.lower() != "startingoffsets"}
         frame = (
@@ -151,10 +153,9 @@ class Loader:
                 ends = _updated(ends, known["ends"])
         return ends
 
-    def _begin(self, topics: Topics) -> Offsets:
+    def _begin(self, topics: Topics, loaded: Offsets) -> Offsets:
         """Where to go on in each partition there is."""
-        self._settle()
-        loaded, (first, ends) = self.loaded(), topics.partitions(self._source)
+        first, ends = topics.partitions(self._source)
         wanted = dict(self._source.options).get("startingOffsets", "earliest")
         if wanted in ("earliest", "latest"):
             fresh = first if wanted == "earliest" else ends
