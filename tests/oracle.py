@@ -6,6 +6,7 @@ before T, and the history only where a value as of T may differ from the current
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
@@ -14,11 +15,14 @@ from deltalake import DeltaTable
 MICRO = 1_000_000
 
 
-def connect(warehouse: Path) -> duckdb.DuckDBPyConnection:
-    """A connection with silver and gold tables registered under their names with _ for the dot."""
+LAYERS = ("silver", "gold", "staged", "quarantine", "ops", "bronze")
+
+
+def connect(warehouse: Path, layers: Sequence[str] = LAYERS) -> duckdb.DuckDBPyConnection:
+    """A connection with the tables registered under their names with _ for the dot."""
     db = duckdb.connect()
     db.sql("SET TimeZone = 'UTC'")
-    for layer in ("silver", "gold", "staged", "quarantine", "ops", "bronze"):
+    for layer in layers:
         for folder in sorted((warehouse / layer).glob("*")):
             if (folder / "_delta_log").is_dir():
                 table = DeltaTable(str(folder))
@@ -201,6 +205,11 @@ def differences(db: duckdb.DuckDBPyConnection, as_of: str) -> dict[str, list[str
     product_affinity(db)
     product_features(db)
     customer_features(db)
+    return compared(db)
+
+
+def compared(db: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
+    """The same of any tables ``want_<name>``; ``t()`` is the instant."""
     keys = {
         "category_preferences": ["customer_id", "category"],
         "product_affinity": ["customer_id", "product_id"],

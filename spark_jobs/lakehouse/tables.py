@@ -22,9 +22,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
+from lakehouse import upserts
 from lakehouse.errors import ConfigurationError, InternalError
 from lakehouse.report import RunReport
-from lakehouse.sql import literal, quote
+from lakehouse.sql import quote
 
 SPECIAL = re.compile(r"[ ,;{}()\n\t=]")
 TABLE = re.compile(r"(bronze|staged|quarantine|silver|gold|ops)\.[a-z][a-z0-9_]*")
@@ -33,13 +34,6 @@ TABLE = re.compile(r"(bronze|staged|quarantine|silver|gold|ops)\.[a-z][a-z0-9_]*
 def _nullable_ddl(rows: DataFrame) -> str:
     """The frame's columns. A column that happens to be a constant today may be null tomorrow."""
     return ", ".join(f"{quote(f.name)} {f.dataType.simpleString()}" for f in rows.schema.fields)
-
-
-def _repeated(rows: DataFrame, keys: Sequence[str], most: int = 5) -> str:
-    """The keys of which there are several rows, for a message."""
-    found = rows.groupBy(*keys).count().where("count > 1").orderBy(*keys).limit(most + 1).collect()
-    named = [", ".join(f"{k} {r[k]!r}" for k in keys) + f" ({r['count']} rows)" for r in found[:most]]
-    return "; ".join([*named, "and more"] if len(found) > most else named)
 
 
 @dataclass(frozen=True)
@@ -264,16 +258,10 @@ class Warehouse:
         Raises:
             InternalError: a key is there more than once; the keys are named.
         """
-        values = ", ".join(f"s.{quote(c)}" for c in columns)
-        deleted = f"WHEN MATCHED AND {delete_when} THEN DELETE " if delete_when else ""
-        kept = f" AND NOT ({delete_when})" if delete_when else ""
-        assignments = ", ".join(f"t.{quote(c)} = s.{quote(c)}" for c in columns)
-        # Every name in here is quoted, and the conditions are the callers' own.
-        clauses = (
-            f"{deleted}WHEN MATCHED AND ({update_when}) THEN UPDATE SET {assignments} "  # noqa: S608
-            f"WHEN NOT MATCHED{kept} THEN INSERT ({', '.join(map(quote, columns))}) VALUES ({values})"
-        )
-        counts = self._merge(rows, table, keys, clauses, within)
+        of = upserts.Upsert(keys, columns, update_when, delete_when, within)
+        # A file of which a row is matched is written anew, although the row stays as it is.
+        changing = of.changing(rows, self.read(table)) if self.size(table) else rows
+        counts = self._merge(changing, table, keys, of.clauses, within)
         figures = {
             "inserted": counts["num_inserted_rows"],
             "updated": counts["num_updated_rows"],
@@ -306,17 +294,15 @@ class Warehouse:
     ) -> Row:
         """MERGE by key; returns Delta's counts."""
         view = f"rows_for_{table.replace('.', '_')}"
-        on = [f"t.{quote(k)} = s.{quote(k)}" for k in keys]
-        if within is not None:
-            on.append(f"t.{quote(keys[0])} BETWEEN {literal(within[0])} AND {literal(within[1])}")
         rows.createOrReplaceTempView(view)
-        statement = f"MERGE INTO {self.sql_name(table)} t USING {quote(view)} s ON {' AND '.join(on)} {clauses}"
+        on = upserts.same_key(keys, within)
+        statement = f"MERGE INTO {self.sql_name(table)} t USING {quote(view)} s ON {on} {clauses}"
         try:
             counts = self._change(statement).first()
         except Exception as error:
             if "DELTA_MULTIPLE_SOURCE_ROW_MATCHING_TARGET_ROW_IN_MERGE" in str(error):
                 raise InternalError(
-                    f"keys that are there more than once among the rows to merge: {_repeated(rows, keys)}",
+                    f"keys that are there more than once among the rows to merge: {upserts.repeated(rows, keys)}",
                     where=table,
                     todo="Report this with the keys and the run's report: the rows of a key are made one before they are merged.",
                 ) from error

@@ -32,13 +32,14 @@ def main(servers: str, folder: str, most: str) -> None:
             .option("maxOffsetsPerTrigger", most)
             .load()
         )
-        rows = messages.select("timestamp", F.from_json(F.col("value").cast("string"), columns).alias("row"))
-        writer = rows.select("timestamp", "row.*").writeStream.format("delta").outputMode("append")
+        rows = messages.select(
+            F.col("timestamp").alias("sent"), F.from_json(F.col("value").cast("string"), columns).alias("row")
+        )
+        writer = rows.select("sent", "row.*").writeStream.format("delta").outputMode("append")
         writer = writer.option("checkpointLocation", f"{folder}/checkpoints/{entity}")
         queries.append(writer.start(str(Path(folder) / entity)))
-    while not stop.wait(1):
-        if any(not q.isActive for q in queries):
-            sys.exit("a query has ended")
+    while not stop.is_set() and not spark.streams.awaitAnyTermination(1):
+        pass
     for q in queries:
         q.stop()
 

@@ -1,0 +1,118 @@
+"""Runs of scripts for benchmarks: how long, how much memory, how many bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("ingest", "validate", "merge", "featurize")
+
+
+@dataclass
+class Run:
+    """One process, from its start to its end.
+
+    Attributes:
+        seconds: by the clock, with all start-up.
+        memory: the most bytes that it and its children have held at once (resident).
+        read, written: bytes of Spark's own task metrics: of tables and of their logs.
+        report: what a stage has written of itself.
+    """
+
+    name: str
+    seconds: float
+    memory: int
+    read: int = 0
+    written: int = 0
+    report: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+def timed(name: str, command: Sequence[str], log: Path) -> Run:
+    """Run a command that must end well."""
+    begin = time.monotonic()
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"TZ": "UTC"}, stdout=out, stderr=out)
+        memory, over = [0], threading.Event()
+        watching = threading.Thread(target=_watch, args=(process.pid, memory, over), daemon=True)
+        watching.start()
+        code = process.wait()
+        seconds = time.monotonic() - begin
+        over.set()
+        watching.join()
+    if code:
+        sys.exit(f"{name} ended with {code}:\n{log.read_text(errors='replace')[-3000:]}")
+    return Run(name, seconds, memory[0])
+
+
+def _watch(pid: int, most: list[int], over: threading.Event) -> None:
+    while not over.wait(0.5):
+        try:
+            process = psutil.Process(pid)
+            held = sum(p.memory_info().rss for p in (process, *process.children(recursive=True)))
+        except psutil.NoSuchProcess:
+            continue
+        most[0] = max(most[0], held)
+
+
+class Spark:
+    """Scripts by spark-submit, with their event logs; a folder for what they leave."""
+
+    def __init__(self, folder: Path, master: str = "local[2]", memory: str = "4g") -> None:
+        self.folder, self._master, self._memory = folder, master, memory
+        self._events = folder / "events"
+        self._events.mkdir(parents=True)
+
+    def submit(self, script: str, *arguments: str, name: str = "") -> Run:
+        for old in self._events.iterdir():
+            old.unlink()
+        settings = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": self._events.as_uri()}
+        settings |= {"spark.eventLog.rolling.enabled": "false", "spark.eventLog.compress": "false"}
+        command = ["spark-submit", "--master", self._master, "--driver-memory", self._memory]
+        command += [t for k, v in settings.items() for t in ("--conf", f"{k}={v}")]
+        run = timed(name or script, [*command, script, *arguments], self.folder / "log")
+        for log in self._events.iterdir():
+            run.read, run.written = _bytes(log)
+        return run
+
+
+def _bytes(events: Path) -> tuple[int, int]:
+    read = written = 0
+    with events.open(encoding="utf-8") as lines:
+        for line in lines:
+            if '"Event":"SparkListenerTaskEnd"' in line:
+                metrics = json.loads(line).get("Task Metrics") or {}
+                read += metrics.get("Input Metrics", {}).get("Bytes Read", 0)
+                written += metrics.get("Output Metrics", {}).get("Bytes Written", 0)
+    return read, written
+
+
+class Stages:
+    """The suite's stages on one warehouse and one landing folder."""
+
+    def __init__(self, spark: Spark, folder: Path) -> None:
+        self._spark, self.landing, self.warehouse = spark, folder / "landing", folder / "warehouse"
+        self._report = folder / "report.json"
+
+    def run(self, stage: str, *arguments: str) -> Run:
+        of_warehouse = () if stage == "generate" else ("--warehouse", str(self.warehouse))
+        reported = ("--report", str(self._report))
+        run = self._spark.submit(f"spark_jobs/{stage}.py", *of_warehouse, *reported, *arguments, name=stage)
+        run.report = json.loads(self._report.read_text())
+        return run
+
+    def batch(self, as_of: str) -> list[Run]:
+        """Landing to gold, as a daily run does it."""
+        own = {"ingest": ["--landing", str(self.landing), "--only", "shop"], "validate": ["--only", "shop"]}
+        own |= {"merge": [], "featurize": ["--as-of", as_of]}
+        return [self.run(stage, *own[stage]) for stage in STAGES]

@@ -1,0 +1,64 @@
+"""What a MERGE by key says, and which rows are worth one: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse.sql import literal, quote
+
+
+@dataclass(frozen=True)
+class Upsert:
+    """Rows ``s`` into a table ``t``: those with a key that is there update it, the others are inserted.
+
+    Attributes:
+        update_when: SQL over ``t`` and ``s``.
+        delete_when: SQL over ``s``; such rows are not inserted either.
+        within: the least and the greatest value of the first key in the rows.
+    """
+
+    keys: Sequence[str]
+    columns: Sequence[str]
+    update_when: str
+    delete_when: str | None = None
+    within: tuple[object, object] | None = None
+
+    @property
+    def clauses(self) -> str:
+        """The WHEN clauses of a MERGE."""
+        # Every name in here is quoted, and the conditions are the callers' own.
+        values = ", ".join(f"s.{quote(c)}" for c in self.columns)
+        deleted = f"WHEN MATCHED AND {self.delete_when} THEN DELETE " if self.delete_when else ""
+        kept = f" AND NOT ({self.delete_when})" if self.delete_when else ""
+        assignments = ", ".join(f"t.{quote(c)} = s.{quote(c)}" for c in self.columns)
+        return (
+            f"{deleted}WHEN MATCHED AND ({self.update_when}) THEN UPDATE SET {assignments} "  # noqa: S608
+            f"WHEN NOT MATCHED{kept} THEN INSERT ({', '.join(map(quote, self.columns))}) VALUES ({values})"
+        )
+
+    def changing(self, rows: DataFrame, table: DataFrame) -> DataFrame:
+        """The rows by which the table would become another."""
+        there = f"t.{quote(self.keys[0])} IS NOT NULL"
+        gone = f"({self.delete_when})" if self.delete_when else "false"
+        changes = f"CASE WHEN {there} THEN {gone} OR ({self.update_when}) ELSE NOT {gone} END"
+        both = rows.alias("s").join(table.alias("t"), F.expr(same_key(self.keys, self.within)), "left")
+        return both.where(F.expr(changes)).select("s.*")
+
+
+def same_key(keys: Sequence[str], within: tuple[object, object] | None) -> str:
+    """SQL that joins ``t`` and ``s`` by key; files of ``t`` with no key within a range are not read."""
+    on = [f"t.{quote(k)} = s.{quote(k)}" for k in keys]
+    if within is not None:
+        on.append(f"t.{quote(keys[0])} BETWEEN {literal(within[0])} AND {literal(within[1])}")
+    return " AND ".join(on)
+
+
+def repeated(rows: DataFrame, keys: Sequence[str], most: int = 5) -> str:
+    """The keys of which there are several rows, for a message."""
+    found = rows.groupBy(*keys).count().where("count > 1").orderBy(*keys).limit(most + 1).collect()
+    named = [", ".join(f"{k} {r[k]!r}" for k in keys) + f" ({r['count']} rows)" for r in found[:most]]
+    return "; ".join([*named, "and more"] if len(found) > most else named)
