@@ -177,7 +177,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--messages", type=int, default=500_000, help="in the topics before the streams start")
     p.add_argument(
-        "--most", type=int, default=200_000, help="messages in a micro-batch of one topic of the plain stream"
+        "--most", type=int, default=1_000_000, help="messages in a micro-batch of one topic of the plain stream"
     )
     p.add_argument("--rate", type=float, default=2_000, help="messages a second, for the delay")
     p.add_argument("--seconds", type=float, default=180, help="how long, for the delay")

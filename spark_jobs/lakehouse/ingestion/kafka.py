@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pyspark.errors import StreamingQueryException
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -47,13 +47,14 @@ class Loader:
     """Loads one input, each micro-batch as one batch of the progress."""
 
     def __init__(self, context: Context, source: Input, loaded: Callable[[int], None] = lambda rows: None) -> None:
-        """``loaded`` is told the rows of each batch, when it is there for good."""
+        """``loaded`` is told the rows of each batch, when it is there for good; until it returns, no other batch begins."""
         self._context, self._source, self._after = context, source, loaded
         self._table = f"bronze.{source.name}"
         self._folder: Path | None = None
         self._error: LakehouseError | None = None
         self._at_work, self._stopped = threading.Lock(), False
         self._reached: Offsets = {}
+        self._told = False
         self.query: StreamingQuery | None = None
 
     def start(self, *, available_now: bool = False) -> StreamingQuery:
@@ -127,6 +128,10 @@ class Loader:
         finally:
             if there:
                 self._at_work.release()
+
+    def loading(self) -> bool:
+        """Whether a batch is on its way to bronze."""
+        return self.query is not None and not self._told and bool(self.query.status["isDataAvailable"])
 
     def last_batch(self) -> tuple[int, float]:
         """Of the last micro-batch: the messages that Kafka had beyond it, and the seconds it took."""
@@ -218,22 +223,34 @@ class Loader:
             if self._stopped:
                 return
             try:
-                self._load(rows, number)
+                loaded = self._load(rows, number)
             except LakehouseError as error:
                 self._error = error
                 raise
+            if loaded is not None:
+                self._told = True
+                self._after(loaded)
+                self._told = False
 
-    def _load(self, rows: DataFrame, number: int) -> None:
+    def _load(self, rows: DataFrame, number: int) -> int | None:
+        """Write a micro-batch to bronze; returns its rows, None if Kafka has none that were not loaded."""
         source, warehouse, report = self._source, self._context.warehouse, self._context.report
         ends = _updated(self._reached, self._ends(number))
         if ends == self._reached:
             # Without a message, no table gets a version.
-            return
+            return None
         self._reached, detail = ends, _detail(source, ends)
         (batch,) = self._progress.plan([(source.name, ())], detail=detail)
-        now = datetime.now(UTC)
-        warehouse.append(decoded(rows, source, now, batch.batch_id), self._table, batch.transaction("bronze"))
-        count, corrupt = self._count(batch.batch_id)
+        now, seen = datetime.now(UTC), Observation()
+        messages = decoded(rows, source, now, batch.batch_id)
+        messages = messages.observe(
+            seen, F.count("*").alias("rows"), F.count_if(readers.is_corrupt(messages)).alias("corrupt")
+        )
+        written = warehouse.append(messages, self._table, batch.transaction("bronze"))
+        count, corrupt = seen.get["rows"], seen.get["corrupt"]
+        if written != count:
+            # A task that Spark ran twice is counted twice while it writes, but its rows are committed once.
+            count, corrupt = self._count(batch.batch_id)
         if count:
             self._progress.finish(batch, rows={self._table: count, CORRUPT_ROWS: corrupt}, detail=detail)
         else:
@@ -242,7 +259,7 @@ class Loader:
         self._progress.commit()
         report.count(self._table, batches=1, rows_in=count, rows_corrupt=corrupt)
         report.say(f"{count:,} messages to {self._table}")
-        self._after(count)
+        return count
 
     def _count(self, batch_id: int) -> tuple[int, int]:
         """Rows of a batch in bronze, and those of them that cannot be read."""
