@@ -6,7 +6,7 @@ IN := . bin/env &&
 
 EXAMPLES ?= var/demo/online_retail/warehouse
 
-.PHONY: help setup demo ui up down examples kafka stream-demo test test-long equivalence check unit format lock docs clean
+.PHONY: help setup demo ui up down examples kafka stream-demo test test-long equivalence bench check unit format lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -48,6 +48,9 @@ test-long: kafka ## what make test leaves out: more kills, more ways to feed the
 
 equivalence: setup ## one shop in many ways (daily, shuffled, late, killed, ...), to the same gold; ROWS= is its size
 	@$(IN) python benchmarks/equivalence.py $(if $(filter command line,$(origin ROWS)),--rows $(ROWS))
+
+bench: setup ## the suite against other ways to the same gold, with ratios and a chart; SCALE=1m|10m|100m, DAYS= of history
+	@$(IN) python benchmarks/suite.py $(if $(SCALE),--scale "$(SCALE)") $(if $(DAYS),--days "$(DAYS)")
 
 check: setup ## formatting, lint, types, generated files
 	@$(IN) ruff format --check . && ruff check . && mypy && python bin/generate-docs --check

@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -27,16 +26,13 @@ from lakehouse.report import RunReport
 from lakehouse.sources import Input
 from lakehouse.streaming.heartbeat import Heartbeat, Metrics, Pulse
 from lakehouse.streaming.supervisor import DOWN, RUNNING, Policy, Worker
+from lakehouse.streaming.turns import Turns
 from lakehouse.tables import Warehouse
 from lakehouse.validation import stage as validation
 
 DRAIN_SECONDS = 20.0
 """How long a stop waits for batches that are at work; what is cut off then is done again by the next start."""
 WRITTEN_EACH_ROUND = ("ops.progress", "ops.quality", "ops.stream")
-TURN_SECONDS = 30.0
-"""How long an input waits for its last batch to reach silver before it loads the next one."""
-GATHER_SECONDS = 5.0
-"""How long validate waits for the batches that a source's other inputs are about to load."""
 IDLE_SECONDS = 60.0
 """How long validate waits for new rows before it looks whether held ones can go on."""
 
@@ -102,7 +98,7 @@ class Stream:
         self._loaders: dict[str, Loader] = {}
         self._loading: dict[str, Worker] = {}
         self._refining: dict[str, Worker] = {}
-        self._rounds = Counter[str]()
+        self._turns = {i.source: Turns(stop) for i in inputs}
         self._say = context.report.say
 
     def run(self) -> None:
@@ -191,30 +187,12 @@ class Stream:
             pulse.add(messages=rows)
             pulse.last_commit = datetime.now(UTC)
             wake.set()
-            self._wait_for_silver(source)
+            self._turns[source.source].wait_for_silver()
 
         loader = Loader(self._round("ingest"), source, loaded)
         loader.start()
         self._loaders[source.name] = loader
         loader.wait()
-
-    def _wait_for_silver(self, source: Input) -> None:
-        """Until what is in bronze now has been validated and merged, or that takes too long.
-
-        Side by side, loading and refining slow each other, and each small batch costs as much as a large one.
-        """
-        begun, deadline = self._rounds[source.source], time.monotonic() + TURN_SECONDS
-        while time.monotonic() < deadline and not self._stop.wait(0.05):
-            # Odd while a round is at work: that one may have missed the batch.
-            if self._rounds[source.source] >= begun + 2 + begun % 2:
-                return
-
-    def _gather(self, group: list[Input]) -> None:
-        """Let the batches that are at work come to their end."""
-        deadline = time.monotonic() + GATHER_SECONDS
-        while any(self._loaders[i.name].loading() for i in group if i.name in self._loaders):
-            if time.monotonic() > deadline or self._stop.wait(0.05):
-                return
 
     def _poll(self, source: Input, wake: threading.Event) -> None:
         """New files to bronze, again and again."""
@@ -232,22 +210,26 @@ class Stream:
 
     def _refine(self, group: list[Input], wake: threading.Event) -> None:
         """Bronze to silver, as often as there is something new."""
-        entities, source = list(dict.fromkeys(entity for i in group for entity, _ in i.sql)), group[0].source
+        entities, turns = (
+            list(dict.fromkeys(entity for i in group for entity, _ in i.sql)),
+            self._turns[group[0].source],
+        )
+
+        def loading() -> bool:
+            return any(self._loaders[i.name].loading() for i in group if i.name in self._loaders)
+
         while not self._stop.is_set():
             wake.wait(IDLE_SECONDS)
             wake.clear()
             if self._stop.is_set():
                 return
-            self._gather(group)
-            self._rounds[source] += 1
             try:
-                self._to_silver(group, entities)
+                with turns.round(loading):
+                    self._to_silver(group, entities)
             except BaseException:
                 # Whatever is left is still to be done.
                 wake.set()
                 raise
-            finally:
-                self._rounds[source] += 1
 
     def _to_silver(self, group: list[Input], entities: list[str]) -> None:
         """One round of validate and merge."""
