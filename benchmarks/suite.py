@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import pyarrow as pa
+from deltalake import DeltaTable
 from rich.console import Console
 from rich.table import Table
 from runs import ROOT, STAGES, Run, Spark, Stages, timed
@@ -58,6 +60,7 @@ class Bench:
         self.landing = self.ours.landing
         self.steps: dict[str, list[Run]] = {}
         self.delivered: dict[str, int] = {}
+        self.opened: list[list[tuple[str, int, int]]] = []
 
     def day(self, n: int) -> str:
         return f"{START + timedelta(days=n)}"
@@ -133,6 +136,30 @@ class Bench:
         return found
 
 
+QUERIES = (
+    ("one customer's clicks", "silver/interactions", "customer_id", "C0000042"),
+    ("one customer's orders", "silver/transactions_history", "customer_id", "C0000042"),
+    ("one customer's features", "gold/customer_features", "customer_id", "C0000042"),
+    ("who likes one category", "gold/category_preferences", "category", "Books"),
+)
+
+
+def opened(warehouse: Path) -> list[tuple[str, int, int]]:
+    """(query, files, bytes) of the files that the statistics in a table's log do not rule out."""
+    found = []
+    for name, table, column, value in QUERIES:
+        files = pa.table(DeltaTable(str(warehouse / table)).get_add_actions(flatten=True)).to_pylist()
+        newest = max((f.get("partition.as_of") for f in files), key=str)
+        may = [
+            f["size_bytes"]
+            for f in files
+            if f.get("partition.as_of") == newest
+            and (f[f"min.{column}"] is None or f[f"min.{column}"] <= value <= f[f"max.{column}"])
+        ]
+        found.append((name, len(may), sum(may)))
+    return found
+
+
 def measure(bench: Bench) -> dict[str, bool]:
     """All steps, in the order in which a year of operation has them; returns whether each gold was the same."""
     first = bench.days - DAILY - 1
@@ -163,7 +190,9 @@ def measure(bench: Bench) -> dict[str, bool]:
     typical = {r.name: r.seconds for r in bench.steps["day 7"]}
     as_of = bench.day(bench.days)
     bench.note("a day, each stage killed and run again", bench.killed(as_of, typical), size)
+    bench.opened = [opened(bench.ours.warehouse)]
     bench.note("optimize", [bench.ours.run("optimize")])
+    bench.opened.append(opened(bench.ours.warehouse))
     bench.others("all", as_of, ("DuckDB",))
     return same | {"ours, after late data, kills and optimize": bench.same_gold(as_of, ("ours",))["ours"]}
 
@@ -219,6 +248,15 @@ def seconds_table(bench: Bench) -> Table:
     return table
 
 
+def layout_table(bench: Bench) -> Table:
+    table = Table(title="Files and bytes that a query must open", title_justify="left")
+    for column in ("query", "before optimize", "after"):
+        table.add_column(column, justify="left" if column == "query" else "right")
+    for before, after in zip(*bench.opened, strict=True):
+        table.add_row(before[0], *[f"{n:,} files, {size / 1e6:,.1f} MB" for _, n, size in (before, after)])
+    return table
+
+
 def chart(bench: Bench, path: Path, machine: str) -> None:
     """Seconds of the first load and of a day, ours by stage, beside the others."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
@@ -254,11 +292,11 @@ def main() -> int:
     try:
         bench = Bench(folder, options)
         same = measure(bench)
-        CONSOLE.print(seconds_table(bench), goals(bench), machine)
+        CONSOLE.print(seconds_table(bench), goals(bench), layout_table(bench), machine)
         for name, equal in same.items():
             CONSOLE.print(f"gold of {name}: {'the same' if equal else '[red]not the same[/red]'}")
         results = {"machine": machine, "rows": bench.rows, "days": bench.days, "same": same}
-        results["delivered"] = bench.delivered
+        results |= {"delivered": bench.delivered, "opened": bench.opened}
         results["steps"] = {step: [dataclasses.asdict(r) for r in runs] for step, runs in bench.steps.items()}
         (target / "results.json").write_text(json.dumps(results, indent=1, default=str))
         chart(bench, target / "results.svg", machine)

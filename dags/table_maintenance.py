@@ -15,6 +15,7 @@ hand). `medallion_batch` compacts as well, but it never deletes files.
 | `dry_run` | only tell what each table would get |
 | `vacuum` | delete the files that no version of the last `retain_hours` needs |
 | `retain_hours` | how far back readers may still look; a week at least |
+| `budget` | minutes after which no further table is begun; the worst come first |
 
 **When it fails.** The task's last line says what is wrong and what to do. Running it again is always safe: it
 changes how rows are stored, never which rows there are.
@@ -71,6 +72,13 @@ with DAG(
             title="Keep versions for (hours)",
             description="Readers may look back so far; a week at least.",
         ),
+        "budget": Param(
+            default=120,
+            type="number",
+            exclusiveMinimum=0,
+            title="Budget (minutes)",
+            description="No further table is begun after so long; the worst come first, the rest is left for the next run.",
+        ),
     },
 ) as dag:
     stage_task(
@@ -80,4 +88,5 @@ with DAG(
         "{{ '--dry-run' if params.dry_run else '--no-dry-run' }}",
         "{{ '--vacuum' if params.vacuum else '--no-vacuum' }}",
         *("--retain-hours", "{{ params.retain_hours }}"),
+        *("--budget", "{{ params.budget }}"),
     )

@@ -14,6 +14,9 @@ def build_parser():  # type: ignore[no-untyped-def]
         "--vacuum", action=BooleanOptionalAction, default=False, help="also delete files that no recent version needs"
     )
     p.add_argument("--retain-hours", type=int, default=168, help="how far back versions stay readable (default: 168)")
+    p.add_argument(
+        "--budget", type=float, metavar="MINUTES", help="begin no further table after so long; the worst come first"
+    )
     return p
 
 

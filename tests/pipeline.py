@@ -90,6 +90,7 @@ class Pipeline:
             "dry_run": False,
             "vacuum": False,
             "retain_hours": 168,
+            "budget": None,
             "start": None,
             "end": None,
             "every": None,

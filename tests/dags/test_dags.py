@@ -266,12 +266,12 @@ def test_the_exact_argv_of_a_replay(bag: DagBag, params: dict, own: dict) -> Non
             {"start": "2026-03-01", "end": "2026-03-08", "every": 7, "from_events": True},
             ["--start", "2026-03-01", "--end", "2026-03-08", "--every", "7", "--recompute", "all"],
         ),
-        ("table_maintenance", "optimize", {}, ["--only", "", "--no-dry-run", "--vacuum", "--retain-hours", "168"]),
+        ("table_maintenance", "optimize", {}, ["--only", "", "--no-dry-run", "--vacuum", "--retain-hours", "168", "--budget", "120"]),
         (
             "table_maintenance",
             "optimize",
-            {"tables": ["silver.customers", "orders"], "dry_run": True, "vacuum": False, "retain_hours": 400},
-            ["--only", "silver.customers,orders", "--dry-run", "--no-vacuum", "--retain-hours", "400"],
+            {"tables": ["silver.customers", "orders"], "dry_run": True, "vacuum": False, "retain_hours": 400, "budget": 7.5},
+            ["--only", "silver.customers,orders", "--dry-run", "--no-vacuum", "--retain-hours", "400", "--budget", "7.5"],
         ),
         (
             "training_set",

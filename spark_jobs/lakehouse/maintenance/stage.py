@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
 from functools import partial
 
 from pyspark.sql import functions as F
@@ -11,31 +11,19 @@ from lakehouse import progress, retention
 from lakehouse.cli import Context
 from lakehouse.contracts import Contract
 from lakehouse.errors import UsageError
+from lakehouse.maintenance.needs import Commit, Layout, Need, layout, need
 from lakehouse.parallel import side_by_side
+from lakehouse.tables import Warehouse
 
-TARGET_BYTES = 128 * 1024 * 1024
 OPERATIONS = (progress.TABLE, "ops.files", "ops.quality", "ops.runs", "ops.snapshots", "ops.stream")
-SMALL_FILES = 8
-"""How many files a partition may have beyond what its size asks for."""
-
-
-@dataclass(frozen=True)
-class Need:
-    """What a table's files look like, and whether they are worth rewriting."""
-
-    table: str
-    files: int
-    size: int
-    crowded_partitions: int
-    z_order_by: tuple[str, ...]
-
-    @property
-    def optimize(self) -> bool:
-        return self.crowded_partitions > 0
+ADDED = ("numAddedFiles", "numTargetFilesAdded", "numFiles")
+"""What the operations of Delta call the files that they have added."""
+COMMITS = 1_000
+"""How far back the last clustering is looked for."""
 
 
 def run(context: Context) -> None:
-    """Compact the tables that need it; vacuum those and only those that hold removed files."""
+    """Rewrite the tables that need it, the worst first, until the budget is spent; then vacuum."""
     tables = _tables(context)
     for name in context.only:
         if name not in {t.split(".")[1] for t in tables} | set(tables):
@@ -43,33 +31,21 @@ def run(context: Context) -> None:
     wanted = {
         table: contract
         for table, contract in tables.items()
-        if not context.only or table in context.only or table.split(".")[1] in context.only
+        if (not context.only or table in context.only or table.split(".")[1] in context.only)
+        and context.warehouse.exists(table)
     }
+    deadline = time.monotonic() + (context.args.budget or float("inf")) * 60
     if progress.TABLE in wanted and not context.args.dry_run:
         forgotten = retention.prune(context.warehouse)
         context.report.say(f"{progress.TABLE}: {forgotten:,} settled batches forgotten")
-    side_by_side([partial(_maintain, context, table, contract) for table, contract in wanted.items()])
-
-
-def _maintain(context: Context, table: str, contract: Contract | None) -> None:
-    report, warehouse = context.report, context.warehouse
-    if not warehouse.exists(table):
-        return
-    with report.step(f"inspect {table}"):
-        need = inspect(context, table, contract)
-    report.count(table, files=need.files, bytes=need.size)
-    verdict = "is fine"
-    if need.optimize:
-        verdict = f"has {need.crowded_partitions} partitions of small files"
-        if not context.args.dry_run:
-            with report.step(f"optimize {table}"):
-                added, removed = warehouse.optimize(table, need.z_order_by)
-            report.count(table, files_added=added, files_removed=removed)
-            verdict += f": {removed} files became {added}"
-    report.say(f"{table}: {need.files} files, {need.size / 1e6:,.1f} MB, {verdict}")
+    needs: dict[str, Need] = {}
+    side_by_side([partial(_inspect, context, table, contract, needs) for table, contract in wanted.items()])
+    for table in sorted(set(wanted) - {t for t, n in needs.items() if n.optimize}):
+        _tell(context, table, needs[table], "")
+    urgent = sorted((t for t in needs if needs[t].optimize), key=lambda t: -needs[t].urgency)
+    side_by_side([partial(_optimize, context, t, wanted[t], needs[t], deadline) for t in urgent])
     if context.args.vacuum and not context.args.dry_run:
-        with report.step(f"vacuum {table}"):
-            warehouse.vacuum(table, context.args.retain_hours)
+        side_by_side([partial(_vacuum, context, table) for table in wanted])
 
 
 def _tables(context: Context) -> dict[str, Contract | None]:
@@ -81,20 +57,48 @@ def _tables(context: Context) -> dict[str, Contract | None]:
     return tables | dict.fromkeys(OPERATIONS)
 
 
-def inspect(context: Context, table: str, contract: Contract | None) -> Need:
-    """Look at a table's files, partition by partition, without reading its columns."""
-    partitions = (
-        contract.partition_by if contract and table.startswith(("silver.", "gold.")) and "_history" not in table else ()
-    )
-    file = F.struct(F.col("_metadata.file_path").alias("path"), F.col("_metadata.file_size").alias("size"))
-    files = context.warehouse.read(table).select(*partitions, file.alias("file")).distinct()
-    per_partition = files.groupBy(*partitions) if partitions else files.groupBy()
-    rows = per_partition.agg(F.count("*").alias("files"), F.sum("file.size").alias("size")).collect()
-    crowded = [r for r in rows if r["files"] > SMALL_FILES + (r["size"] or 0) // TARGET_BYTES]
-    return Need(
-        table,
-        sum(r["files"] for r in rows),
-        sum(r["size"] or 0 for r in rows),
-        len(crowded),
-        contract.z_order_by if contract else (),
-    )
+def _inspect(context: Context, table: str, contract: Contract | None, needs: dict[str, Need]) -> None:
+    with context.report.step(f"inspect {table}"):
+        found = inspect(context.warehouse, table)
+        needs[table] = need(found, contract.z_order_by if contract else ())
+    context.report.count(table, files=found.number, bytes=found.size)
+
+
+def inspect(warehouse: Warehouse, table: str) -> Layout:
+    """What the log of a table tells of its files; none of them is read."""
+    name = warehouse.sql_name(table)
+    detail = warehouse.spark.sql(f"DESCRIBE DETAIL {name}").select("sizeInBytes", "partitionColumns").first()
+    assert detail is not None
+    history = warehouse.spark.sql(f"DESCRIBE HISTORY {name} LIMIT {COMMITS}")
+    commits = [
+        Commit(
+            r["operation"],
+            int(next((metrics[m] for m in ADDED if (metrics := r["operationMetrics"] or {}).get(m)), 0)),
+            r["operation"] == "OPTIMIZE" and (r["operationParameters"] or {}).get("zOrderBy", "[]") != "[]",
+        )
+        for r in history.select("version", "operation", "operationParameters", "operationMetrics")
+        .orderBy(F.desc("version"))
+        .collect()
+    ]
+    return layout(warehouse.read(table).inputFiles(), len(detail["partitionColumns"]), detail["sizeInBytes"], commits)
+
+
+def _optimize(context: Context, table: str, contract: Contract | None, wanted: Need, deadline: float) -> None:
+    if time.monotonic() > deadline:
+        return _tell(context, table, wanted, "left for the next run: the budget is spent")
+    if context.args.dry_run:
+        return _tell(context, table, wanted, "would be rewritten")
+    with context.report.step(f"optimize {table}"):
+        added, removed = context.warehouse.optimize(table, contract.z_order_by if contract else ())
+    context.report.count(table, files_added=added, files_removed=removed)
+    return _tell(context, table, wanted, f"{removed} files became {added}")
+
+
+def _vacuum(context: Context, table: str) -> None:
+    with context.report.step(f"vacuum {table}"):
+        context.warehouse.vacuum(table, context.args.retain_hours)
+
+
+def _tell(context: Context, table: str, found: Need, outcome: str) -> None:
+    size = f"{found.layout.number:,} files, {found.layout.size / 1e6:,.1f} MB"
+    context.report.say(f"{table}: {size}: {found.reason}" + (f": {outcome}" if outcome else ""))

@@ -1,0 +1,95 @@
+"""What a table's files look like, and whether they are worth rewriting: pure functions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+TARGET_BYTES = 128 * 1024 * 1024
+"""How large a file should be."""
+SMALL_FILES = 8
+"""How many files a partition may have beyond what its size asks for."""
+MOST_UNCLUSTERED = 0.3
+"""The share of a table's files that may have come since it was last clustered. Clustering rewrites all of them."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A version of a table, and how many files it has added."""
+
+    operation: str
+    files_added: int
+    clustered: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Files of a table by partition (``as_of=...``; empty where it has none), bytes of all, and its commits, newest first."""
+
+    files: Mapping[str, int]
+    size: int
+    commits: tuple[Commit, ...] = ()
+
+    @property
+    def number(self) -> int:
+        return sum(self.files.values())
+
+
+@dataclass(frozen=True)
+class Need:
+    """What to do about a table.
+
+    Attributes:
+        crowded: partitions of many small files, with their numbers.
+        unclustered: share of the files that came since the table was last clustered; 0 if nothing is declared.
+    """
+
+    layout: Layout
+    crowded: Mapping[str, int]
+    unclustered: float
+
+    @property
+    def optimize(self) -> bool:
+        return bool(self.crowded) or self.unclustered > MOST_UNCLUSTERED
+
+    @property
+    def urgency(self) -> float:
+        """Files too many, all in all: what a reader opens in vain."""
+        return sum(self.crowded.values()) + self.unclustered * self.layout.number
+
+    @property
+    def reason(self) -> str:
+        reasons = []
+        if self.crowded:
+            partitions = f" in {len(self.crowded)} partitions" if "" not in self.crowded else ""
+            reasons.append(f"{sum(self.crowded.values()):,} small files{partitions}")
+        if self.unclustered > MOST_UNCLUSTERED:
+            reasons.append(f"{self.unclustered:.0%} of its files not clustered")
+        return " and ".join(reasons) or "is fine"
+
+
+def layout(files: Iterable[str], partition_columns: int, size: int, commits: Iterable[Commit]) -> Layout:
+    """A table's layout from the addresses of its files."""
+    folders = Counter("/".join(unquote(f).split("/")[-1 - partition_columns : -1]) for f in files)
+    return Layout(dict(folders), size, tuple(commits))
+
+
+def need(found: Layout, z_order_by: tuple[str, ...]) -> Need:
+    """What a layout needs, if its table is to be clustered by some columns."""
+    each = found.size / found.number if found.number else 0
+    crowded = {p: n for p, n in found.files.items() if n > SMALL_FILES + n * each // TARGET_BYTES}
+    partitioned = "" not in found.files
+    # Of a table with partitions, those that were rewritten are not told by its commits; each is written once, as a whole.
+    clusters = bool(z_order_by) and not partitioned and found.number > 1
+    return Need(found, crowded, _unclustered(found) if clusters else 0.0)
+
+
+def _unclustered(found: Layout) -> float:
+    added = 0
+    for commit in found.commits:
+        if commit.clustered:
+            return min(1.0, added / found.number)
+        added += commit.files_added
+    return 1.0
