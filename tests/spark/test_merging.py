@@ -121,6 +121,28 @@ def test_files_without_a_key_of_the_range_are_not_read(
     assert run((keys[2], keys[3])) == {"inserted": 0, "updated": 2, "deleted": 0}
 
 
+def test_a_file_whose_rows_stay_as_they_are_is_not_written_anew(spark: SparkSession, tmp_path: Path) -> None:
+    silver = warehouse(spark, tmp_path)
+    for pair in ((1, 2), (3, 4), (5, 6)):
+        silver.append_always(silver.frame([(k, 0) for k in pair], "id INT, value INT"), TABLE)
+
+    def files() -> dict[int, str]:
+        found = pa.table(DeltaTable(str(tmp_path / "silver" / "things")).get_add_actions(flatten=True)).to_pylist()
+        return {f["min.id"]: f["path"] for f in found}
+
+    before = files()
+    # As it is; another value; gone; not there, and so neither deleted nor inserted; new.
+    rows = [(1, 0, False), (3, 7, False), (6, 0, True), (8, 0, True), (9, 1, False)]
+    done = silver.merge(
+        silver.frame(rows, "id INT, value INT, gone BOOLEAN"), TABLE, keys=["id"], update_when="s.value <> t.value",
+        delete_when="s.gone", columns=["id", "value"],
+    )  # fmt: skip
+    assert done == {"inserted": 1, "updated": 1, "deleted": 1}
+    assert sorted(map(tuple, silver.read(TABLE).collect())) == [(1, 0), (2, 0), (3, 7), (4, 0), (5, 0), (9, 1)]
+    assert files()[1] == before[1]
+    assert not {before[3], before[5]} & {*files().values()}
+
+
 def test_keys_that_are_there_twice_are_named(spark: SparkSession, tmp_path: Path) -> None:
     silver = warehouse(spark, tmp_path)
     silver.append_always(silver.frame([(n, "x", 0) for n in range(9)], "id INT, part STRING, value INT"), TABLE)
