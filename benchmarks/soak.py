@@ -113,7 +113,7 @@ class Batches(threading.Thread):
 def number(table: Path, expression: str, condition: str = "true") -> int:
     """An aggregate over a table's newest version."""
     rows = duckdb.from_arrow(DeltaTable(str(table)).to_pyarrow_dataset())
-    (value,) = rows.filter(condition).aggregate(expression).fetchone() or (0,)
+    ((value,),) = rows.filter(condition).aggregate(expression).fetchall()
     return int(value)
 
 
