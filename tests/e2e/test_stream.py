@@ -155,7 +155,8 @@ def test_a_stream_that_is_killed_and_goes_on_is_the_batch(
             wait_for(lambda: all_there(shell, by_batch), stream)
             gauges = stream.gauges()
             code, seconds = stream.terminate()
-        assert (code, seconds < 30) == (0, True), stream.log.read_text()[-3000:]
+        # Nothing is at work: it need not wait for anything.
+        assert (code, seconds < 15) == (0, True), (seconds, stream.log.read_text()[-3000:])
     for e in ENTITIES:
         assert gauges[f'lakehouse_stream_up{{input="shop_event_{e}"}}'] == 1
         assert gauges[f'lakehouse_stream_restarts{{input="shop_event_{e}"}}'] == 0

@@ -99,6 +99,7 @@ class Stream:
         self._loading: dict[str, Worker] = {}
         self._refining: dict[str, Worker] = {}
         self._turns = {i.source: Turns(stop) for i in inputs}
+        self._wakes = {i.source: threading.Event() for i in inputs}
         self._say = context.report.say
 
     def run(self) -> None:
@@ -106,16 +107,15 @@ class Stream:
         sources: dict[str, list[Input]] = {}
         for i in self._inputs:
             sources.setdefault(i.source, []).append(i)
-        wakes = {name: threading.Event() for name in sources}
-        for wake in wakes.values():
+        for wake in self._wakes.values():
             # What an earlier stream has left in bronze goes first.
             wake.set()
         worker = partial(Worker, stop=self._stop, say=self._say, policy=Policy(failures=int(self._most_failures)))
         for i in self._inputs:
-            work = partial(self._load if i.is_stream else self._poll, i, wakes[i.source])
+            work = partial(self._load if i.is_stream else self._poll, i, self._wakes[i.source])
             self._loading[i.name] = worker(i.name, work)
         for name, group in sources.items():
-            self._refining[name] = worker(f"{name} to silver", partial(self._refine, group, wakes[name]))
+            self._refining[name] = worker(f"{name} to silver", partial(self._refine, group, self._wakes[name]))
         metrics = Metrics(args.metrics) if args.metrics else None
         heartbeat = Heartbeat(self._context.warehouse, self._context.run_id, self._context.now)
         others = [worker("heartbeat", partial(self._tell, heartbeat, metrics)), worker("housekeeping", self._tidy)]
@@ -168,6 +168,9 @@ class Stream:
 
     def _drain(self, workers: list[Worker]) -> None:
         self._stop.set()
+        for wake in self._wakes.values():
+            # Who waits for new rows need not wait any longer.
+            wake.set()
         self._say("stopping: what is at work comes to its end")
         deadline = time.monotonic() + DRAIN_SECONDS
         stopping = [
@@ -210,10 +213,8 @@ class Stream:
 
     def _refine(self, group: list[Input], wake: threading.Event) -> None:
         """Bronze to silver, as often as there is something new."""
-        entities, turns = (
-            list(dict.fromkeys(entity for i in group for entity, _ in i.sql)),
-            self._turns[group[0].source],
-        )
+        entities = list(dict.fromkeys(entity for i in group for entity, _ in i.sql))
+        turns = self._turns[group[0].source]
 
         def loading() -> bool:
             return any(self._loaders[i.name].loading() for i in group if i.name in self._loaders)
