@@ -43,9 +43,12 @@ class Rejected(Exception):
 class Run:
     """One submitted run with one task."""
 
-    def __init__(self, number: int, request: dict[str, Any], process: subprocess.Popen[str] | None) -> None:
+    def __init__(
+        self, number: int, request: dict[str, Any], start_time: int, process: subprocess.Popen[str] | None
+    ) -> None:
+        """``start_time``, in milliseconds, lies before all that the process writes."""
         self.number, self.request, self.process = number, request, process
-        self.start_time = int(time.time() * 1000)
+        self.start_time = start_time
         self.canceled = False
         self.broken = process is None
         self.log = ""
@@ -203,10 +206,10 @@ class Databricks:
         token = request.get("idempotency_token")
         if token in self.tokens:
             return self.tokens[token]
-        number = len(self.runs) + 1
+        number, now = len(self.runs) + 1, int(time.time() * 1000)
         process = None if self.break_next_run else self._start(task["spark_python_task"])
         self.break_next_run = False
-        self.runs[number] = Run(number, request, process)
+        self.runs[number] = Run(number, request, now, process)
         if token:
             self.tokens[token] = number
         return number
