@@ -143,11 +143,12 @@ def test_each_message_is_loaded_once_whatever_is_interrupted(events: Events, mon
         raise Killed("now")
 
     # After the plan; after bronze; when the end is noted, but not yet durable.
-    for n, (place, name) in enumerate([(kafka, "decoded"), (kafka.Loader, "_count"), (Progress, "commit")]):
+    places = [(kafka, "decoded", None), (Progress, "finish", None), (Progress, "commit", "_ended")]
+    for n, (place, name, only_with) in enumerate(places):
         topic.send(named(f"d{n}"), partition=0)
         with monkeypatch.context() as patch:
             patch.setattr(
-                place, name, lambda self, *_: kill() if not isinstance(self, Progress) or self._ended else None
+                place, name, lambda self, *_, only=only_with, **__: kill() if not only or getattr(self, only) else None
             )
             with pytest.raises(Exception, match="now"):
                 events.ingest(INTERACTIONS)
