@@ -82,5 +82,6 @@ def test_a_round_takes_what_is_being_loaded_along() -> None:
 
 def test_a_round_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "GATHER_SECONDS", 0.1)
+    begun = time.monotonic()
     with Turns(threading.Event()).round(lambda: True):
-        pass
+        assert 0.1 <= time.monotonic() - begun < 5
