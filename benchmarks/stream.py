@@ -1,10 +1,11 @@
 """How fast the stream is: messages a second from Kafka to silver, beside Spark's own stream to a plain table; and how long one takes.
 
-Run it with: `make kafka && . bin/env && python benchmarks/stream.py [--messages 500000] [--rate 2000] [--seconds 180]`
+Run it with: `make kafka && . bin/env && python benchmarks/stream.py [--messages 4000000] [--rate 2000] [--seconds 180]`
 
-Throughput: the topics are filled first, then each stream empties them. Rows are counted from the commits of its tables,
-between the first and the last of them, so that no start-up is in it. Delay: messages come at a steady rate; it is the time
-from Kafka's timestamp of a message to the commit by which silver has it.
+Throughput: the topics are filled first, then each stream empties them, in micro-batches of the same size. Rows are counted
+from the commits of its tables; the first quarter of them does not count, so that no start-up is in it, and a JVM that
+still compiles is not. Delay: messages come at a steady rate; it is the time from Kafka's timestamp of a message to the
+commit by which silver has it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
+import shutil
 import sys
 import tempfile
 import threading
@@ -73,11 +76,21 @@ def commits(table: Path) -> list[tuple[float, int]]:
     return sorted(found)
 
 
+WARMING = 0.25
+"""The share of the rows that are not timed."""
+
+
 def rate(tables: list[Path]) -> tuple[float, int]:
-    """Rows a second between the first and the last commit, what the first one has is left out; and all rows."""
+    """Rows a second after the commit with which the first quarter of the rows is there; and all rows."""
     all_ = sorted(c for t in tables for c in commits(t))
-    rows = sum(n for _, n in all_)
-    return (rows - all_[0][1]) / max(all_[-1][0] - all_[0][0], 0.001), rows
+    rows, seen = sum(n for _, n in all_), 0
+    for at, n in all_:
+        seen += n
+        if seen >= WARMING * rows:
+            break
+    if seen == rows:
+        sys.exit("one commit has nearly all rows: take more --messages, or fewer for a batch by --most")
+    return (rows - seen) / (all_[-1][0] - at), rows
 
 
 def delays(warehouse: Path, after: int, since: float) -> list[float]:
@@ -102,21 +115,32 @@ class Bench:
     def __init__(self, folder: Path, broker: KafkaBroker, options: argparse.Namespace) -> None:
         self._folder, self._broker, self._options = folder, broker, options
         self.warehouse, self._port = folder / "warehouse", free_port()
+        self._sources = folder / "sources"
+        shutil.copytree(ROOT / "sources", self._sources)
+        for file in self._sources.glob("*/source.yaml"):
+            most = f'maxOffsetsPerTrigger: "{options.most}"'
+            file.write_text(re.sub(r'maxOffsetsPerTrigger: "\d+"', most, file.read_text()))
 
     def send(self, rate: float, first: int, most: int) -> None:
         produce(self._broker.servers, self._folder / "landing", rate, threading.Event(), [0], first, most)
 
-    def plain(self) -> tuple[float, int]:
-        """Spark's own stream empties the topics; its rate and its rows, which are all messages, good or bad."""
-        tables, most = [self._folder / "plain" / e for e in ENTITIES], str(self._options.most)
-        arguments = ("benchmarks/contenders/plain_stream.py", self._broker.servers, str(self._folder / "plain"), most)
-        with Application(self._folder / "plain.log", "--master", self._options.master, *arguments) as app:
-            app.wait(lambda: sum(n for t in tables for _, n in commits(t)) >= self._options.messages, 1800)
+    def plain(self, how: str) -> tuple[float, int]:
+        """Spark's own stream empties the topics; its rate and its rows."""
+        folder = self._folder / how
+        tables = [(folder / "merged" if how == "merge" else folder) / e for e in ENTITIES]
+        arguments = (self._broker.servers, str(folder), str(self._options.most), how)
+        script = "benchmarks/contenders/plain_stream.py"
+        with Application(self._folder / "plain.log", "--master", self._options.master, script, *arguments) as app:
+            app.wait(lambda: sum(n for e in ENTITIES for _, n in commits(folder / e)) >= self._options.messages, 1800)
+            # The last batch of the second table comes a little later.
+            app.wait(lambda: sum(n for t in tables for _, n in commits(t)) >= 0.9 * self._options.messages, 1800)
+            time.sleep(30 if how == "merge" else 0)
         return rate(tables)
 
     @contextmanager
     def stream(self) -> Iterator[Application]:
         arguments = ["--warehouse", str(self.warehouse), "--kafka", str(self._broker.client_properties)]
+        arguments += ["--sources", str(self._sources)]
         arguments += ["--metrics", f"127.0.0.1:{self._port}"]
         with Application(
             self._folder / "stream.log", "--master", self._options.master, "spark_jobs/stream.py", *arguments
@@ -145,9 +169,12 @@ def throughput(bench: Bench, options: argparse.Namespace) -> Table:
         table.add_column(column, justify="left" if column == "stream" else "right")
     bench.send(float("inf"), 0, options.messages)
     CONSOLE.print(f"{options.messages:,} messages are in Kafka")
-    plain, rows = bench.plain()
+    plain, rows = bench.plain("append")
     table.add_row("Spark: Kafka to a plain table", f"{rows:,}", f"{plain:,.0f}", "1")
     CONSOLE.print(f"plain: {plain:,.0f} rows a second")
+    merged, rows = bench.plain("merge")
+    table.add_row("Spark: to a plain table, and MERGE", f"{rows:,}", f"{merged:,.0f}", f"{merged / plain:.2f}")
+    CONSOLE.print(f"with a MERGE: {merged:,.0f} rows a second")
     with bench.stream() as app:
         app.wait(lambda: bench.settled(options.messages), 3600)
     for layer, names in (("bronze", [f"shop_event_{e}" for e in ENTITIES]), ("silver", ENTITIES)):
@@ -175,9 +202,9 @@ def delay(bench: Bench, options: argparse.Namespace) -> str:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--messages", type=int, default=500_000, help="in the topics before the streams start")
+    p.add_argument("--messages", type=int, default=4_000_000, help="in the topics before the streams start")
     p.add_argument(
-        "--most", type=int, default=1_000_000, help="messages in a micro-batch of one topic of the plain stream"
+        "--most", type=int, default=500_000, help="messages in a micro-batch of one topic, of both streams"
     )
     p.add_argument("--rate", type=float, default=2_000, help="messages a second, for the delay")
     p.add_argument("--seconds", type=float, default=180, help="how long, for the delay")

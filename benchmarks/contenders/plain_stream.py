@@ -1,13 +1,18 @@
-"""What a stream costs at least: Spark's own, from two topics of JSON to two Delta tables, without a check, for stream.py's benchmark."""
+"""What a stream costs at least, for stream.py's benchmark: Spark's own, from two topics of JSON to Delta tables, without a check.
+
+Either to a table a topic; or, as the third argument ``merge`` asks, to that table and from there by key into a second one.
+"""
 
 from __future__ import annotations
 
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
-from pyspark.sql import SparkSession
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 COLUMNS = {
@@ -18,7 +23,19 @@ COLUMNS = {
 }
 
 
-def main(servers: str, folder: str, most: str) -> None:
+def merged(rows: DataFrame, batch: int, folder: str, entity: str, key: str) -> None:
+    """A micro-batch appended to ``<folder>/<entity>``, and its rows by key into ``<folder>/merged/<entity>``."""
+    spark, target = rows.sparkSession, f"{folder}/merged/{entity}"
+    rows.withColumn("_batch", F.lit(batch)).write.format("delta").mode("append").save(f"{folder}/{entity}")
+    fresh = spark.read.format("delta").load(f"{folder}/{entity}").where(F.col("_batch") == batch)
+    if not DeltaTable.isDeltaTable(spark, target):
+        fresh.limit(0).write.format("delta").save(target)
+    table = DeltaTable.forPath(spark, target).alias("t")
+    joined = table.merge(fresh.dropDuplicates([key]).alias("s"), f"t.{key} = s.{key}")
+    joined.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
+
+
+def main(servers: str, folder: str, most: str, how: str = "append") -> None:
     spark = SparkSession.builder.appName("plain stream").getOrCreate()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -35,9 +52,13 @@ def main(servers: str, folder: str, most: str) -> None:
         rows = messages.select(
             F.col("timestamp").alias("sent"), F.from_json(F.col("value").cast("string"), columns).alias("row")
         )
-        writer = rows.select("sent", "row.*").writeStream.format("delta").outputMode("append")
+        writer = rows.select("sent", "row.*").writeStream
         writer = writer.option("checkpointLocation", f"{folder}/checkpoints/{entity}")
-        queries.append(writer.start(str(Path(folder) / entity)))
+        if how == "merge":
+            key = columns.split()[0]
+            queries.append(writer.foreachBatch(partial(merged, folder=folder, entity=entity, key=key)).start())
+        else:
+            queries.append(writer.format("delta").outputMode("append").start(str(Path(folder) / entity)))
     while not stop.is_set() and not spark.streams.awaitAnyTermination(1):
         pass
     for q in queries:
