@@ -11,6 +11,7 @@ commit by which silver has it.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import platform
 import re
@@ -83,14 +84,11 @@ WARMING = 0.25
 def rate(tables: list[Path]) -> tuple[float, int]:
     """Rows a second after the commit with which the first quarter of the rows is there; and all rows."""
     all_ = sorted(c for t in tables for c in commits(t))
-    rows, seen = sum(n for _, n in all_), 0
-    for at, n in all_:
-        seen += n
-        if seen >= WARMING * rows:
-            break
-    if seen == rows:
+    rows, so_far = sum(n for _, n in all_), list(itertools.accumulate(n for _, n in all_))
+    first = next(n for n, sum_ in enumerate(so_far) if sum_ >= WARMING * rows)
+    if so_far[first] == rows:
         sys.exit("one commit has nearly all rows: take more --messages, or fewer for a batch by --most")
-    return (rows - seen) / (all_[-1][0] - at), rows
+    return (rows - so_far[first]) / (all_[-1][0] - all_[first][0]), rows
 
 
 def delays(warehouse: Path, after: int, since: float) -> list[float]:
@@ -203,9 +201,7 @@ def delay(bench: Bench, options: argparse.Namespace) -> str:
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--messages", type=int, default=4_000_000, help="in the topics before the streams start")
-    p.add_argument(
-        "--most", type=int, default=500_000, help="messages in a micro-batch of one topic, of both streams"
-    )
+    p.add_argument("--most", type=int, default=500_000, help="messages in a micro-batch of one topic, of both streams")
     p.add_argument("--rate", type=float, default=2_000, help="messages a second, for the delay")
     p.add_argument("--seconds", type=float, default=180, help="how long, for the delay")
     p.add_argument("--warm", type=float, default=60, help="of them, seconds that do not count")

@@ -8,12 +8,9 @@ writes while a query runs goes into a folder of the driver's that ends with it.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from pyspark.errors import StreamingQueryException
@@ -24,6 +21,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from lakehouse.cli import Context, instant
 from lakehouse.errors import ConfigurationError, DataRefused, LakehouseError, ServiceUnavailable
 from lakehouse.ingestion import readers
+from lakehouse.ingestion.scratch import Scratch
 from lakehouse.ingestion.topics import Offsets, Topics, client_properties, pattern
 from lakehouse.progress import CORRUPT_ROWS, VOID, Progress
 from lakehouse.sources import Input
@@ -50,7 +48,7 @@ class Loader:
         """``loaded`` is told the rows of each batch, when it is there for good; until it returns, no other batch begins."""
         self._context, self._source, self._after = context, source, loaded
         self._table = f"bronze.{source.name}"
-        self._folder: Path | None = None
+        self._scratch: Scratch | None = None
         self._error: LakehouseError | None = None
         self._at_work, self._stopped = threading.Lock(), False
         self._reached: Offsets = {}
@@ -72,7 +70,7 @@ class Loader:
         loaded = self.loaded()
         begin = self._begin(Topics(spark, properties), loaded)
         self._reached = _updated(loaded, begin)
-        self._folder, self._error = Path(tempfile.mkdtemp(prefix=f"lakehouse-{source.name}-")), None
+        self._scratch, self._error = Scratch(source.name), None
         options = {k: v for k, v in source.options if k.lower() != "startingoffsets"}
         frame = (
             spark.readStream.format("kafka")
@@ -84,7 +82,7 @@ class Loader:
             .load()
         )
         writer = frame.writeStream.queryName(source.name).foreachBatch(self._take)
-        writer = writer.option("checkpointLocation", self._folder.as_uri())
+        writer = writer.option("checkpointLocation", self._scratch.path.as_uri())
         trigger: dict[str, Any] = {"availableNow": True} if available_now else {"processingTime": "0 seconds"}
         self.query = writer.trigger(**trigger).start()
         return self.query
@@ -114,8 +112,8 @@ class Loader:
                 ) from error
             raise
         finally:
-            if self._folder is not None:
-                shutil.rmtree(self._folder, ignore_errors=True)
+            if self._scratch is not None:
+                self._scratch.remove()
 
     def stop(self, seconds: float) -> None:
         """End the query when the batch that it is loading is there, or after so many seconds."""
@@ -272,8 +270,8 @@ class Loader:
 
     def _ends(self, number: int) -> Offsets:
         """Where a micro-batch ends, as Spark has planned it."""
-        assert self._folder is not None
-        planned = (self._folder / "offsets" / str(number)).read_text(encoding="utf-8")
+        assert self._scratch is not None
+        planned = (self._scratch.path / "offsets" / str(number)).read_text(encoding="utf-8")
         return json.loads(planned.splitlines()[-1])
 
 
