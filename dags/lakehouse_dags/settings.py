@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 ROOT = Path(os.environ.get("LAKEHOUSE_ROOT") or Path(__file__).resolve().parents[2])
-Backend = Literal["local", "cluster", "databricks"]
+Backend = Literal["local", "cluster", "connect", "databricks"]
 
 
 @dataclass(frozen=True)

@@ -76,9 +76,14 @@ def stage_task(stage: str, settings: Settings, *arguments: str) -> BaseOperator:
             wheel=settings.databricks_wheel,
             polling_period_seconds=10,
         )
+    argv += ["--lease", f"{settings.leases}/{LEASES.get(stage, stage)}"]
+    if settings.backend == "connect":
+        from lakehouse_airflow.connect import ConnectStageOperator
+
+        return ConnectStageOperator(**common, application_args=[*argv, *arguments], conn_id=settings.spark_conn_id)
     return SparkStageOperator(
         **common,
-        application_args=[*argv, "--lease", f"{settings.leases}/{LEASES.get(stage, stage)}", *arguments],
+        application_args=[*argv, *arguments],
         conn_id=settings.spark_conn_id,
         on_cluster=settings.backend == "cluster",
         name=f"lakehouse-{stage}",

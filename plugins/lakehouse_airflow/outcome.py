@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,22 @@ MEANINGS = {
     **RETRYABLE,
 }
 log = logging.getLogger(__name__)
+
+
+def read(report: Path) -> dict[str, Any] | None:
+    """The run report in a file; None while there is none."""
+    try:
+        return json.loads(report.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def written(application: str, report: Path) -> dict[str, Any]:
+    """The run report of a script that ended well; raises AirflowFailException if it has left none."""
+    result = read(report)
+    if result is None:
+        raise AirflowFailException(f"{application} ended well but left no report at {report}.")
+    return result
 
 
 def succeeded(context: Context, outlets: list[Any], report: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,17 +73,18 @@ class SparkStageOperator(SparkSubmitOperator):
             process = getattr(self._hook, "_submit_sp", None)
             if process is None:
                 raise AirflowFailException(f"spark-submit could not be started: {error}") from None
-            raise outcome.failure(self.application, process.returncode, self._read(report)) from None
-        result = self._read(report)
-        if result is None:
-            raise AirflowFailException(f"{self.application} ended well but left no report at {report}.")
+            found = outcome.read(report)
+            self.application_id = (found or {}).get("application_id")
+            raise outcome.failure(self.application, process.returncode, found) from None
+        result = outcome.written(self.application, report)
+        self.application_id = result.get("application_id")
         return outcome.succeeded(context, self.outlets, result)
 
     def on_kill(self) -> None:
         end_processes(self.report_path)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
-        return lineage.of_report(self._read(Path(self.report_path)))
+        return lineage.of_report(outcome.read(Path(self.report_path)))
 
     def _check_connection(self) -> None:
         variable = f"AIRFLOW_CONN_{self._conn_id.upper()}"
@@ -103,11 +103,3 @@ class SparkStageOperator(SparkSubmitOperator):
                 f"'{connection.host or ''}'; it must be of type 'spark' and name "
                 f"{'the master of a cluster' if self.on_cluster else 'a master in process'}, such as {example}."
             )
-
-    def _read(self, path: Path) -> dict[str, Any] | None:
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        self.application_id = report.get("application_id")
-        return report

@@ -17,6 +17,7 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
 from lakehouse_airflow.alerts import LogNotifier
+from lakehouse_airflow.connect import ConnectStageOperator
 from lakehouse_airflow.databricks import DatabricksStageOperator
 from lakehouse_airflow.outcome import TABLES
 from lakehouse_airflow.spark import SparkStageOperator
@@ -32,7 +33,7 @@ STAGES = ["ingest", "validate", "merge", "featurize", "optimize"]
 COMPUTE = {"existing_cluster_id": "0123-456789-abc"}
 
 
-@pytest.fixture(scope="module", params=["local", "cluster", "databricks"])
+@pytest.fixture(scope="module", params=["local", "cluster", "connect", "databricks"])
 def backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -139,14 +140,14 @@ def test_the_batch_runs_the_stages_in_order(batch, backend: str) -> None:  # typ
     assert [t.task_id for t in batch.topological_sort()] == STAGES
     for before, after in pairwise(STAGES):
         assert batch.get_task(after).upstream_task_ids == {before}
-    kind = DatabricksStageOperator if backend == "databricks" else SparkStageOperator
+    kind = {"databricks": DatabricksStageOperator, "connect": ConnectStageOperator}.get(backend, SparkStageOperator)
     for task in batch.tasks:
         assert isinstance(task, kind)
         # Who waits for a table is told of rows, not of files.
         assert task.outlets == ([] if task.task_id == "optimize" else [TABLES])
         if isinstance(task, SparkStageOperator):
             assert task.on_cluster is (backend == "cluster")
-        else:
+        elif isinstance(task, DatabricksStageOperator):
             assert (task.compute, task.deferrable) == (COMPUTE, True)
 
 
@@ -356,7 +357,7 @@ def test_settings_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("BACKEND", "yarn", "LAKEHOUSE_BACKEND is 'yarn'; it must be one of local, cluster, databricks"),
+        ("BACKEND", "yarn", "LAKEHOUSE_BACKEND is 'yarn'; it must be one of local, cluster, connect, databricks"),
         ("DATABRICKS_COMPUTE", "big", "LAKEHOUSE_DATABRICKS_COMPUTE must be a JSON object"),
         ("DATABRICKS_COMPUTE", '{"num_workers": 3}', "LAKEHOUSE_DATABRICKS_COMPUTE must have either"),
         ("NOTIFIER_ARGUMENTS", "[]", "LAKEHOUSE_NOTIFIER_ARGUMENTS must be a JSON object"),

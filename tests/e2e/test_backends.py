@@ -63,6 +63,23 @@ def test_on_a_standalone_cluster_with_two_workers(landing: Path, tmp_path: Path)
     assert told["silver.transactions"]["inserted"] == reports["merge"]["tables"]["silver.transactions"]["inserted"]
 
 
+def test_on_a_spark_connect_server_that_stays(landing: Path, tmp_path: Path) -> None:
+    with ConnectServer(tmp_path / "spark") as spark:
+        connection = {"conn_type": "spark_connect", "host": "127.0.0.1", "port": spark.port}
+        settings = airflow_environment(
+            tmp_path,
+            LAKEHOUSE_BACKEND="connect",
+            AIRFLOW_CONN_LAKEHOUSE_SPARK=json.dumps(connection),
+            LAKEHOUSE_LANDING=str(landing),
+        )
+        with Airflow(tmp_path / "airflow", settings) as airflow:
+            airflow.wait_for("medallion_batch")
+            outcome, reports = airflow.run("medallion_batch", {"as_of": AS_OF, "sources": ["shop"]})
+    assert_right(outcome, reports, tmp_path / "warehouse")
+    # One Spark for all of them.
+    assert len({r["application_id"] for r in reports.values()}) == 1
+
+
 def test_on_databricks_through_spark_connect_with_the_tables_of_a_catalog(landing: Path, tmp_path: Path) -> None:
     home, root = tmp_path / "airflow", tmp_path / "root"
     volume = root / "Volumes/main/lakehouse"
