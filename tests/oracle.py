@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
-from deltalake import DeltaTable
+import pyarrow as pa
+from deltalake import DeltaTable, QueryBuilder
 
 MICRO = 1_000_000
 
@@ -25,11 +26,27 @@ def connect(warehouse: Path, layers: Sequence[str] = LAYERS) -> duckdb.DuckDBPyC
     for layer in layers:
         for folder in sorted((warehouse / layer).glob("*")):
             if (folder / "_delta_log").is_dir():
-                table = DeltaTable(str(folder))
                 # DuckDB cannot take every nested column from Arrow, and needs none of these.
-                columns = [f.name for f in table.schema().fields if f.name not in ("_seen", "_sequence", "_source")]
-                db.register(f"{layer}_{folder.name}", table.to_pyarrow_table(columns=columns))
+                db.register(f"{layer}_{folder.name}", rows(folder, but=("_seen", "_sequence", "_source")))
     return db
+
+
+def rows(folder: Path, but: Sequence[str] = ()) -> pa.Table:
+    """A Delta table's rows."""
+    columns = ", ".join(f'"{f.name}"' for f in DeltaTable(str(folder)).schema().fields if f.name not in but)
+    return _select(folder, columns)
+
+
+def count(folder: Path) -> int:
+    """How many rows a Delta table has."""
+    return _select(folder, "count(*) AS n")["n"][0].as_py()
+
+
+def _select(folder: Path, columns: str) -> pa.Table:
+    # By DataFusion: deltalake's own readers know no deletion vectors.
+    return pa.table(
+        QueryBuilder().register("t", DeltaTable(str(folder))).execute(f"SELECT {columns} FROM t").read_all()
+    )
 
 
 def prepare(db: duckdb.DuckDBPyConnection, as_of: str) -> None:

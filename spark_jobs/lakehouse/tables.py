@@ -111,6 +111,8 @@ class Warehouse:
         if table.startswith("silver."):
             # Tells featurize what to compute anew.
             properties["delta.enableChangeDataFeed"] = "true"
+            # A row that a MERGE updates or deletes is marked, and its file stays as it is.
+            properties["delta.enableDeletionVectors"] = "true"
         if any(SPECIAL.search(name) for name in cast(StructType, StructType.fromDDL(ddl)).names):
             # Parquet has no such names; Delta can map them.
             properties["delta.columnMapping.mode"] = "name"

@@ -69,7 +69,7 @@ def replay_through_airflow(state: Path, home: Path, folder: Path) -> None:
         assert outcome == "success"
     assert rows()[0][1] == "replayed"
     assert reports["merge"]["tables"]["silver.transactions"]["rows_in"] == 1
-    silver = DeltaTable(str(state / "warehouse/silver/transactions")).to_pyarrow_table()  # noqa: F841
+    silver = oracle.rows(state / "warehouse/silver/transactions")  # noqa: F841
     key = json.loads(raw)["TransactionID"]
     amounts = duckdb.execute("SELECT amount::VARCHAR FROM silver WHERE transaction_id = ?", [key]).fetchall()
     assert amounts == [("7.50",)]
