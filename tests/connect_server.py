@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from loopback import free_port, listens
-from support import clean_environment
+from support import ROOT, clean_environment
 
 
 class ConnectServer:
@@ -23,8 +23,6 @@ class ConnectServer:
     def __enter__(self) -> ConnectServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = {
-            "spark.connect.grpc.binding.address": "127.0.0.1",
-            "spark.connect.grpc.binding.port": str(self.port),
             "spark.sql.catalogImplementation": "hive",
             "spark.sql.warehouse.dir": str(self.folder / "tables"),
             "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:{self.folder}/metastore;create=true",
@@ -34,12 +32,10 @@ class ConnectServer:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
-                    *("spark-submit", "--class", "org.apache.spark.sql.connect.service.SparkConnectServer"),
-                    *("--master", "local[2]"),
+                    *(str(ROOT / "bin/connect"), "--master", "local[2]"),
                     *[text for name, value in settings.items() for text in ("--conf", f"{name}={value}")],
-                    "spark-internal",
                 ],
-                env=clean_environment(TZ="UTC", SPARK_LOCAL_IP="127.0.0.1"),
+                env=clean_environment(SPARK_LOCAL_IP="127.0.0.1", LAKEHOUSE_CONNECT_PORT=str(self.port)),
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from lakehouse.maintenance.needs import SMALL_FILES, TARGET_BYTES, Commit, Layout, layout, need
 
-CLUSTERING, COMPACTION = Commit("OPTIMIZE", 4, clustered=True), Commit("OPTIMIZE", 4)
+CLUSTERING, COMPACTION = Commit(4, compacted=True, clustered=True), Commit(4, compacted=True)
 
 
 def test_files_are_told_by_their_partition() -> None:
@@ -47,12 +47,12 @@ def test_a_partition_is_judged_by_itself() -> None:
     ("commits", "unclustered", "worth_it"),
     [
         ([CLUSTERING], 0.0, False),
-        ([Commit("MERGE", 1), CLUSTERING], 0.25, False),
-        ([Commit("MERGE", 1), Commit("MERGE", 1), CLUSTERING, Commit("WRITE", 9)], 0.5, True),
+        ([Commit(1), CLUSTERING], 0.25, False),
+        ([Commit(1), Commit(1), CLUSTERING, Commit(9)], 0.5, True),
         # What compaction rewrites is no longer clustered.
         ([COMPACTION, CLUSTERING], 1.0, True),
-        ([Commit("MERGE", 9), CLUSTERING], 1.0, True),
-        ([Commit("WRITE", 4)], 1.0, True),
+        ([Commit(9), CLUSTERING], 1.0, True),
+        ([Commit(4)], 1.0, True),
         ([], 1.0, True),
     ],
 )  # fmt: skip
@@ -68,7 +68,7 @@ def test_a_table_is_clustered_anew_when_enough_of_it_is_not(
 
 
 def test_one_file_is_as_clustered_as_can_be() -> None:
-    assert not need(Layout({"": 1}, 1_000, (Commit("WRITE", 1),)), ("customer_id",)).optimize
+    assert not need(Layout({"": 1}, 1_000, (Commit(1),)), ("customer_id",)).optimize
 
 
 def test_the_worst_is_told_by_the_files_that_a_reader_opens_in_vain() -> None:
@@ -76,3 +76,25 @@ def test_the_worst_is_told_by_the_files_that_a_reader_opens_in_vain() -> None:
     assert crowded.urgency > loose.urgency > need(Layout({"": 6}, 1_000), ()).urgency == 0
     assert loose.reason == "100% of its files not clustered"
     assert need(Layout({"": 6}, 1_000), ()).reason == "is fine"
+
+
+@pytest.mark.parametrize(
+    ("commits", "rows", "marked", "worth_it"),
+    [
+        ([Commit(1, rows_marked=10)], 90, 0.1, False),
+        ([Commit(1, rows_marked=11)], 89, 0.11, True),
+        ([Commit(1, rows_marked=20), Commit(1), Commit(1, rows_marked=30)], 50, 0.5, True),
+        # Compaction has dropped what was marked before it.
+        ([Commit(1, rows_marked=5), COMPACTION, Commit(1, rows_marked=90)], 95, 0.05, False),
+        ([Commit(1, rows_marked=7)], 0, 1.0, True),
+        ([], 0, 0.0, False),
+    ],
+)  # fmt: skip
+def test_a_table_of_which_many_rows_are_only_marked_as_gone_is_written_anew(
+    commits: list[Commit], rows: int, marked: float, worth_it: bool
+) -> None:
+    found = need(Layout({"": 4}, 1_000, tuple(commits), rows), ())
+    assert (found.marked, found.optimize) == (marked, worth_it)
+    assert found.urgency == 4 * marked
+    if worth_it:
+        assert found.reason == f"{marked:.0%} of the rows in its files are marked as gone"

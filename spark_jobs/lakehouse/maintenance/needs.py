@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from urllib.parse import unquote
 
 TARGET_BYTES = 128 * 1024 * 1024
@@ -15,22 +16,42 @@ MOST_UNCLUSTERED = 0.3
 """The share of a table's files that may have come since it was last clustered. Clustering rewrites all of them."""
 
 
+MOST_MARKED = 0.1
+"""The share of a table's rows that may only be marked as gone: a reader reads them, and drops them."""
+
+
 @dataclass(frozen=True)
 class Commit:
-    """A version of a table, and how many files it has added."""
+    """A version of a table.
 
-    operation: str
+    Attributes:
+        files_added: how many files it has added.
+        rows_marked: rows of files of before that it has marked as gone, by deletion vectors.
+        compacted: whether it is an OPTIMIZE, which leaves no file with many such rows.
+        clustered: whether it has sorted all rows, too.
+    """
+
     files_added: int
+    rows_marked: int = 0
+    compacted: bool = False
     clustered: bool = False
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Files of a table by partition (``as_of=...``; empty where it has none), bytes of all, and its commits, newest first."""
+    """What a table's log tells.
+
+    Attributes:
+        files: their number by partition (``as_of=...``; empty where the table has none).
+        size: bytes of all of them.
+        commits: newest first.
+        rows: those that are there.
+    """
 
     files: Mapping[str, int]
     size: int
     commits: tuple[Commit, ...] = ()
+    rows: int = 0
 
     @property
     def number(self) -> int:
@@ -44,20 +65,22 @@ class Need:
     Attributes:
         crowded: partitions of many small files, with their numbers.
         unclustered: share of the files that came since the table was last clustered; 0 if nothing is declared.
+        marked: share of the rows in its files that are marked as gone since the files were last compacted.
     """
 
     layout: Layout
     crowded: Mapping[str, int]
     unclustered: float
+    marked: float
 
     @property
     def optimize(self) -> bool:
-        return bool(self.crowded) or self.unclustered > MOST_UNCLUSTERED
+        return bool(self.crowded) or self.unclustered > MOST_UNCLUSTERED or self.marked > MOST_MARKED
 
     @property
     def urgency(self) -> float:
         """Files too many, all in all: what a reader opens in vain."""
-        return sum(self.crowded.values()) + self.unclustered * self.layout.number
+        return sum(self.crowded.values()) + max(self.unclustered, self.marked) * self.layout.number
 
     @property
     def reason(self) -> str:
@@ -67,13 +90,15 @@ class Need:
             reasons.append(f"{sum(self.crowded.values()):,} small files{partitions}")
         if self.unclustered > MOST_UNCLUSTERED:
             reasons.append(f"{self.unclustered:.0%} of its files not clustered")
+        if self.marked > MOST_MARKED:
+            reasons.append(f"{self.marked:.0%} of the rows in its files are marked as gone")
         return " and ".join(reasons) or "is fine"
 
 
-def layout(files: Iterable[str], partition_columns: int, size: int, commits: Iterable[Commit]) -> Layout:
+def layout(files: Iterable[str], partition_columns: int, size: int, commits: Iterable[Commit], rows: int = 0) -> Layout:
     """A table's layout from the addresses of its files."""
     folders = Counter("/".join(unquote(f).split("/")[-1 - partition_columns : -1]) for f in files)
-    return Layout(dict(folders), size, tuple(commits))
+    return Layout(dict(folders), size, tuple(commits), rows)
 
 
 def need(found: Layout, z_order_by: tuple[str, ...]) -> Need:
@@ -83,7 +108,7 @@ def need(found: Layout, z_order_by: tuple[str, ...]) -> Need:
     partitioned = "" not in found.files
     # Of a table with partitions, those that were rewritten are not told by its commits; each is written once, as a whole.
     clusters = bool(z_order_by) and not partitioned and found.number > 1
-    return Need(found, crowded, _unclustered(found) if clusters else 0.0)
+    return Need(found, crowded, _unclustered(found) if clusters else 0.0, _marked(found))
 
 
 def _unclustered(found: Layout) -> float:
@@ -93,3 +118,8 @@ def _unclustered(found: Layout) -> float:
             return min(1.0, added / found.number)
         added += commit.files_added
     return 1.0
+
+
+def _marked(found: Layout) -> float:
+    marked = sum(c.rows_marked for c in takewhile(lambda c: not c.compacted, found.commits))
+    return marked / (found.rows + marked) if marked else 0.0
