@@ -19,13 +19,13 @@ INSTANT = "regexp_full_match({0}, '[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}([T ][0-9:.]+
 MONEY = "regexp_full_match({0}, '[+-]?[0-9]+([.][0-9]{{0,2}})?') AND TRY_CAST({0} AS DECIMAL(18,2)) IS NOT NULL"
 CHECKS = {
     "customers": f"CustomerID IS NOT NULL AND lower(CustomerType) IN ('regular', 'premium') AND {INSTANT.format('RegistrationDate')}",
-    "products": f"ProductID IS NOT NULL AND Category IS NOT NULL AND {MONEY.format('Price')} AND CAST(Price AS DECIMAL(18,2)) >= 0 "
+    "products": f"ProductID IS NOT NULL AND Category IS NOT NULL AND {MONEY.format('Price')} AND TRY_CAST(Price AS DECIMAL(18,2)) >= 0 "
     "AND (StockAvailability IS NULL OR TRY_CAST(StockAvailability AS INT) >= 0)",
     "transactions": f"TransactionID IS NOT NULL AND ProductID IS NOT NULL AND PaymentMethod IS NOT NULL AND {INSTANT.format('Date')} "
     f"AND lower(TransactionStatus) IN ('completed', 'cancelled') AND (Amount IS NULL OR {MONEY.format('Amount')}) "
     "AND (lower(TransactionStatus) <> 'completed' OR coalesce(TRY_CAST(Amount AS DECIMAL(18,2)), 0) >= 0)",
-    "interactions": f"InteractionID IS NOT NULL AND lower(InteractionType) IN ('view', 'click', 'add-to-cart') "
-    f"AND {INSTANT.format('Timestamp')} AND lower(Source) IN ('mobile app', 'website')",
+    "interactions": f"InteractionID IS NOT NULL AND lower(InteractionType) IN ('view', 'click', 'add_to_cart') "
+    f"AND {INSTANT.format('Timestamp')} AND lower(Source) IN ('mobile_app', 'website')",
 }
 HISTORIES = {
     "customers": ("customer_id", "CustomerID AS customer_id, CAST(RegistrationDate AS TIMESTAMPTZ) AS registration_date"),

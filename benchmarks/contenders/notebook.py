@@ -44,10 +44,10 @@ def cleaned(spark: SparkSession, folder: str, as_of: str) -> dict[str, DataFrame
     ).where(F.col("UpdatedAt").cast("timestamp") < until)
     transactions = (
         raw("transactions")
+        .where(F.col("Amount").isNull() | amount.isNotNull())
         .withColumn("date", F.expr("try_cast(Date AS TIMESTAMP)"))
         .withColumn("amount", F.coalesce(amount, F.lit(0).cast("decimal(18,2)")))
         .where(F.expr("date IS NOT NULL AND ProductID IS NOT NULL AND TransactionStatus IN ('Completed', 'Cancelled')"))
-        .where(F.col("Amount").isNull() | amount.isNotNull())
         .where((F.col("TransactionStatus") != "Completed") | (F.col("amount") >= 0))
         .where((F.col("date") < until) & (F.col("UpdatedAt").cast("timestamp") < until))
     )
@@ -55,8 +55,8 @@ def cleaned(spark: SparkSession, folder: str, as_of: str) -> dict[str, DataFrame
         raw("interactions")
         .withColumn("at", F.expr("try_cast(Timestamp AS TIMESTAMP)"))
         .where(F.col("at").isNotNull() & (F.col("at") < until) & F.col("InteractionID").isNotNull())
-        .where(F.col("InteractionType").isin("view", "click", "add-to-cart"))
-        .where(F.col("Source").isin("mobile app", "website"))
+        .where(F.col("InteractionType").isin("view", "click", "add_to_cart"))
+        .where(F.col("Source").isin("mobile_app", "website"))
     )
     return {
         "products": latest(products, "ProductID", "UpdatedAt"),

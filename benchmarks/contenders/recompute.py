@@ -16,9 +16,10 @@ sys.path.insert(0, str(ROOT / "spark_jobs"))
 
 from lakehouse import versions  # noqa: E402
 from lakehouse.cli import Context, instant  # noqa: E402
-from lakehouse.contracts import entities, load_contracts  # noqa: E402
+from lakehouse.contracts import entities  # noqa: E402
 from lakehouse.features import gold  # noqa: E402
 from lakehouse.ingestion import readers  # noqa: E402
+from lakehouse.odcs import load_contracts  # noqa: E402
 from lakehouse.report import RunReport  # noqa: E402
 from lakehouse.session import build_session  # noqa: E402
 from lakehouse.sources import load_sources  # noqa: E402

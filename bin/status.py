@@ -1,0 +1,160 @@
+"""How the lakehouse fares: its tables, the last run of each stage, what is in quarantine, the snapshots of gold, the stream."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "plugins"))
+
+from lakehouse_airflow import lake  # noqa: E402
+
+MOST_REASONS, MOST_SNAPSHOTS = 10, 5
+WRONG = {"failed", "stale", "expired", "down", "pausing"}
+
+
+def ago(then: datetime | None, now: datetime) -> str:
+    """How long ago, in the largest unit that gives two or more."""
+    if then is None:
+        return ""
+    seconds = max(0, int((now - then).total_seconds()))
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def size(count: int) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1_000:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1_000  # type: ignore[assignment]
+    return f"{count:,.1f} TB"
+
+
+def table(title: str, columns: Iterable[str], right: Iterable[str] = ()) -> Table:
+    made = Table(title=title, title_justify="left")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+def state(word: str) -> str:
+    return f"[red]{escape(word)}[/red]" if word in WRONG else escape(word)
+
+
+def tables(found: lake.State, now: datetime) -> Table:
+    columns = ("table", "rows", "files", "size", "version", "changed")
+    made = table("Tables", columns, columns[1:])
+    for layer in lake.LAYERS[:-1]:
+        for t in (t for t in found.tables.values() if t.layer == layer):
+            if t.error:
+                made.add_row(t.name, f"[red]{escape(t.error)}[/red]")
+            else:
+                changed = ago(t.changed_at, now)
+                made.add_row(t.name, f"{t.rows:,}", f"{t.files:,}", size(t.size), str(t.version), changed)
+        made.add_section()
+    return made
+
+
+def runs(found: lake.State, now: datetime) -> Table:
+    made = table(
+        "Last run of each stage that changed something", ("stage", "begun", "seconds", "status", "run", "what it says")
+    )
+    for r in found.runs:
+        report = json.loads(r["report"])
+        says = report.get("error") or "; ".join(report.get("warnings") or [])[:300]
+        seconds = f"{r['seconds']:,.0f}"
+        made.add_row(
+            r["stage"], ago(r["started_at"], now), seconds, state(r["status"]), escape(r["run_id"]), escape(says)
+        )
+    return made
+
+
+def quarantine(found: lake.State) -> Table:
+    made = table("Quarantine: rows that nobody has decided upon, by reason", ("entity", "reason", "rows"), ("rows",))
+    for r in found.reasons[:MOST_REASONS]:
+        made.add_row(r["entity"], escape(r["rule"]), f"{r['rows']:,}")
+    if more := found.reasons[MOST_REASONS:]:
+        made.add_row("", f"{len(more)} more reasons", f"{sum(r['rows'] for r in more):,}")
+    return made
+
+
+def refused(found: lake.State) -> Table:
+    made = table("Batches that wait for a person", ("input", "batch", "why"))
+    for r in found.refused:
+        made.add_row(r["unit"], str(r["batch_id"]), f"[red]{escape(r['detail'] or '')}[/red]")
+    return made
+
+
+def snapshots(found: lake.State, now: datetime) -> Table:
+    made = table("Snapshots of gold, the latest first", ("as of", "state", "customers", "made", "why"), ("customers",))
+    for s in found.snapshots[:MOST_SNAPSHOTS]:
+        as_of = f"{s['as_of']:%Y-%m-%d %H:%M}"
+        made.add_row(as_of, state(s["state"]), f"{s['customers']:,}", ago(s["made_at"], now), escape(s["reason"] or ""))
+    if len(found.snapshots) > MOST_SNAPSHOTS:
+        made.add_row(f"{len(found.snapshots) - MOST_SNAPSHOTS} more")
+    return made
+
+
+def stream(found: lake.State, now: datetime) -> Table:
+    right = ("messages", "waiting", "rejected", "restarts")
+    made = table(
+        "The stream",
+        ("input", "state", "messages", "waiting", "rejected", "restarts", "in silver up to", "told"),
+        right,
+    )
+    for b in found.stream:
+        figures = (f"{b[c]:,}" for c in ("messages", "lag", "rejected", "restarts"))
+        why = f"{state(b['state'])} {escape(b['error'] or '')}".strip()
+        made.add_row(b["input"], why, *figures, ago(b["merged_until"], now), ago(b["at"], now))
+    return made
+
+
+def as_json(found: lake.State) -> str:
+    whole: dict[str, Any] = dataclasses.asdict(found)
+    whole["tables"] = list(whole["tables"].values())
+    whole["runs"] = [r | {"report": json.loads(r["report"])} for r in whole["runs"]]
+    return json.dumps(whole, indent=1, default=lambda v: v.isoformat())
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(prog="status", description=__doc__)
+    p.add_argument("--warehouse", default=os.environ.get("LAKEHOUSE_WAREHOUSE"), help="where the tables are")
+    p.add_argument("--json", action="store_true", help="for machines: all of it, as JSON")
+    options = p.parse_args()
+    if not options.warehouse:
+        p.error("--warehouse is missing, and LAKEHOUSE_WAREHOUSE is not set")
+    try:
+        found = lake.Lake(options.warehouse).state()
+    except FileNotFoundError as error:
+        print(f"status: {error} Name another one with --warehouse.", file=sys.stderr)
+        return 66
+    if options.json:
+        print(as_json(found))
+        return 0
+    console, now = Console(), datetime.now(UTC)
+    console.print(f"{escape(options.warehouse)}, at {now:%Y-%m-%d %H:%M:%S} UTC")
+    for shown in (
+        *(tables(found, now), runs(found, now), refused(found), quarantine(found), snapshots(found, now)),
+        stream(found, now),
+    ):
+        if shown.row_count:
+            console.print(shown)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""What a warehouse looks like now: its tables, runs, snapshots, quarantine and stream, read without Spark.
+
+From the tables' logs and the small tables of ``ops``, so that an answer takes a fraction of a second whatever the size.
+Of no use for tables of a catalog, which only the catalog can find.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import DeltaError
+from deltalake.fs import DeltaStorageHandler
+
+LAYERS = ("bronze", "staged", "quarantine", "silver", "gold", "ops")
+STAGES = ("ingest", "validate", "merge", "featurize", "optimize")
+WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's newest version.
+
+    Attributes:
+        name: ``<layer>.<table>``.
+        rows, files, size: of what is there; size in bytes.
+        changed_at: when the version was committed.
+        error: why it cannot be read; the figures are 0 then.
+    """
+
+    name: str
+    version: int = 0
+    rows: int = 0
+    files: int = 0
+    size: int = 0
+    changed_at: datetime | None = None
+    error: str = ""
+
+    @property
+    def layer(self) -> str:
+        return self.name.split(".")[0]
+
+
+@dataclass(frozen=True)
+class State:
+    """All of it.
+
+    Attributes:
+        runs: of each stage the newest one: stage, run_id, started_at, seconds, status, exit_code, error.
+        snapshots: of each instant the newest entry, the latest first: as_of, state, reason, customers, made_at.
+        reasons: of rows in quarantine that nobody has decided upon: entity, rule, rows, the most first.
+        refused: batches that wait for a person: unit, batch_id, detail.
+        stream: of each input the last heartbeat, at most a week old.
+    """
+
+    tables: Mapping[str, Table]
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    snapshots: list[dict[str, Any]] = field(default_factory=list)
+    reasons: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    stream: list[dict[str, Any]] = field(default_factory=list)
+
+    def rows(self, table: str) -> int:
+        return self.tables[table].rows if table in self.tables else 0
+
+
+class Lake:
+    """The tables below a folder, or a location that deltalake can read; kept open, and brought up to date when asked."""
+
+    def __init__(self, warehouse: str) -> None:
+        self.warehouse = warehouse.rstrip("/")
+        self._open: dict[str, DeltaTable] = {}
+        self._lock = threading.Lock()
+
+    def state(self) -> State:
+        """Everything, as it is now.
+
+        Raises:
+            FileNotFoundError: there is no table at all.
+        """
+        names = self.names()
+        if not names:
+            raise FileNotFoundError(f"{self.warehouse} has no tables: no batch has run on it.")
+        with ThreadPoolExecutor(WORKERS) as pool:
+            tables = dict(zip(names, pool.map(self.table, names), strict=True))
+            answers = {
+                name: pool.submit(self.select, query, table)
+                for name, (table, query) in QUERIES.items()
+                if table in tables and not tables[table].error
+            }
+            reasons = [
+                (name, pool.submit(self.select, REASONS, name))
+                for name, table in tables.items()
+                if table.layer == "quarantine" and not table.error
+            ]
+            found = {name: answer.result() for name, answer in answers.items()}
+            rejected = [{"entity": n.split(".")[1], **r} for n, answer in reasons for r in answer.result()]
+        rejected.sort(key=lambda r: (-r["rows"], r["entity"], r["rule"]))
+        return State(tables, reasons=rejected, **found)
+
+    def names(self) -> list[str]:
+        """The tables there are, ``<layer>.<table>``."""
+        if "://" not in self.warehouse:
+            logs = Path(self.warehouse).glob("*/*/_delta_log")
+            found = [(log.parent.parent.name, log.parent.name) for log in logs]
+        else:
+            files = DeltaStorageHandler(self.warehouse).get_file_info_selector("", True, True)
+            paths = [f.path.strip("/").split("/") for f in files]
+            found = [(p[0], p[1]) for p in paths if len(p) > 2 and p[2] == "_delta_log"]
+        return [f"{layer}.{table}" for layer, table in sorted({f for f in found if f[0] in LAYERS})]
+
+    def table(self, name: str) -> Table:
+        """What the log of a table tells."""
+        try:
+            opened = self._opened(name)
+            files = pa.table(opened.get_add_actions(flatten=True))
+            (commit,) = opened.history(1)
+            sizes = files["size_bytes"].to_pylist()
+            return Table(
+                name, opened.version(), self.select("SELECT count(*) AS n FROM t", name)[0]["n"], len(sizes), sum(sizes),
+                datetime.fromtimestamp(commit["timestamp"] / 1000).astimezone(),
+            )  # fmt: skip
+        except (DeltaError, OSError, ValueError) as error:
+            return Table(name, error=" ".join(str(error).split())[:300])
+
+    def select(self, query: str, name: str) -> list[dict[str, Any]]:
+        """The rows of a query over a table, which is ``t`` in it; in the SQL of DataFusion."""
+        answer = QueryBuilder().register("t", self._opened(name)).execute(query)
+        return pa.table(answer.read_all()).to_pylist()
+
+    def _opened(self, name: str) -> DeltaTable:
+        with self._lock:
+            opened = self._open.get(name)
+        if opened is None:
+            opened = DeltaTable(f"{self.warehouse}/{name.replace('.', '/')}")
+            with self._lock:
+                self._open[name] = opened
+        else:
+            opened.update_incremental()
+        return opened
+
+
+NEWEST_RUNS = """
+    SELECT stage, run_id, started_at, seconds, status, exit_code, report FROM (
+      SELECT *, row_number() OVER (PARTITION BY stage ORDER BY started_at DESC) AS place FROM t)
+    WHERE place = 1 ORDER BY started_at"""
+SNAPSHOTS = """
+    SELECT as_of, state, reason, customers, made_at FROM (
+      SELECT *, row_number() OVER (PARTITION BY as_of ORDER BY batch_id DESC, state = 'published') AS place FROM t)
+    WHERE place = 1 ORDER BY as_of DESC"""
+REASONS = """
+    SELECT rule, count(*) AS rows FROM (
+      SELECT r['rule'] AS rule FROM (SELECT unnest(reasons) AS r FROM t WHERE status = 'open'))
+    GROUP BY rule"""
+REFUSED = """
+    WITH plans AS (SELECT unit, batch_id, unnest(inputs) AS input FROM t WHERE stage = 'validate' AND state = 'planned'
+                     AND batch_id NOT IN (SELECT batch_id FROM t WHERE stage = 'validate' AND state = 'void')),
+         latest AS (SELECT unit, input, max(batch_id) AS batch_id FROM plans GROUP BY unit, input)
+    SELECT DISTINCT r.unit, r.batch_id, r.detail FROM t r JOIN latest l ON r.unit = l.unit AND r.batch_id = l.batch_id
+    WHERE r.stage = 'validate' AND r.state = 'refused' ORDER BY r.unit, r.batch_id"""
+STREAM = """
+    SELECT "at", run_id, input, state, error, restarts, messages, per_second, lag, batch_seconds, last_commit, merged_until, rejected
+    FROM (SELECT *, row_number() OVER (PARTITION BY input ORDER BY "at" DESC) AS place FROM t)
+    WHERE place = 1 ORDER BY input"""
+QUERIES = {
+    "runs": ("ops.runs", NEWEST_RUNS),
+    "snapshots": ("ops.snapshots", SNAPSHOTS),
+    "refused": ("ops.progress", REFUSED),
+    "stream": ("ops.stream", STREAM),
+}
