@@ -6,7 +6,7 @@ IN := . bin/env &&
 
 EXAMPLES ?= var/demo/online_retail/warehouse
 
-.PHONY: help setup demo ui up down examples kafka stream-demo test test-long equivalence bench check unit format lock docs clean
+.PHONY: help setup demo ui status up down examples kafka stream-demo test test-long equivalence bench check unit format lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -21,6 +21,9 @@ ui: setup ## Airflow in the browser on 127.0.0.1:8080, with the demo's warehouse
 	@$(IN) export LAKEHOUSE_WAREHOUSE=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/warehouse LAKEHOUSE_LANDING=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/landing LAKEHOUSE_REPORTS=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/reports && \
 	  airflow db migrate >/dev/null 2>&1 && airflow pools set lakehouse 1 "One stage at a time on one warehouse" --include-deferred >/dev/null 2>&1 && \
 	  echo "Airflow is starting; open $$AIRFLOW__API__BASE_URL (Ctrl-C ends it)" && exec airflow standalone
+
+status: setup ## tables, last runs, quarantine, snapshots and the stream of a warehouse; WAREHOUSE= names it
+	@$(IN) python bin/status.py $(if $(WAREHOUSE),--warehouse "$(WAREHOUSE)")
 
 up: ## Airflow, Postgres and a Spark cluster by Docker Compose, until all is healthy; WITH=stream adds Kafka and the stream; needs Docker and nothing else
 	@COMPOSE_PROFILES="$(WITH)" bin/compose up

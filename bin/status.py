@@ -136,12 +136,12 @@ def main() -> int:
     p.add_argument("--json", action="store_true", help="for machines: all of it, as JSON")
     options = p.parse_args()
     if not options.warehouse:
-        p.error("--warehouse is missing, and LAKEHOUSE_WAREHOUSE is not set")
+        p.exit(64, "status: --warehouse is missing, and LAKEHOUSE_WAREHOUSE is not set.\n")
     try:
         found = lake.Lake(options.warehouse).state()
     except FileNotFoundError as error:
         print(f"status: {error} Name another one with --warehouse.", file=sys.stderr)
-        return 66
+        return 64
     if options.json:
         print(as_json(found))
         return 0
