@@ -20,28 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "plugins"))
 
 from lakehouse_airflow import lake  # noqa: E402
+from lakehouse_airflow.wording import ago, size  # noqa: E402
 
 MOST_REASONS, MOST_SNAPSHOTS = 10, 5
 WRONG = {"failed", "stale", "expired", "down", "pausing"}
-
-
-def ago(then: datetime | None, now: datetime) -> str:
-    """How long ago, in the largest unit that gives two or more."""
-    if then is None:
-        return ""
-    seconds = max(0, int((now - then).total_seconds()))
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length} {unit} ago"
-    return f"{seconds} s ago"
-
-
-def size(count: int) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1_000:
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1_000  # type: ignore[assignment]
-    return f"{count:,.1f} TB"
 
 
 def table(title: str, columns: Iterable[str], right: Iterable[str] = ()) -> Table:

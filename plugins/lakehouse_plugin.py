@@ -1,11 +1,37 @@
-"""Registers the lakehouse with Airflow."""
+"""Registers the lakehouse with Airflow: its pages, in the navigation."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
 
+class Pages:
+    """The pages as an ASGI application, made when the first request comes: every process of Airflow loads its plugins."""
+
+    def __init__(self) -> None:
+        self._app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self._app is None:
+            from lakehouse_airflow.pages import build
+
+            self._app = build()
+        await self._app(scope, receive, send)
+
+
 class LakehousePlugin(AirflowPlugin):
-    """Names the plugin; its operators are imported from ``lakehouse_airflow`` by the DAGs."""
+    """Its operators are imported from ``lakehouse_airflow`` by the DAGs."""
 
     name = "lakehouse"
+    fastapi_apps = [{"app": Pages(), "url_prefix": "/lakehouse", "name": "Lakehouse"}]  # noqa: RUF012
+    external_views = [  # noqa: RUF012
+        {
+            "name": "Lakehouse",
+            "href": "/lakehouse/",
+            "destination": "nav",
+            "category": "browse",
+            "url_route": "lakehouse",
+        }
+    ]

@@ -6,11 +6,13 @@ Of no use for tables of a catalog, which only the catalog can find.
 
 from __future__ import annotations
 
+import json
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,16 @@ from deltalake.fs import DeltaStorageHandler
 LAYERS = ("bronze", "staged", "quarantine", "silver", "gold", "ops")
 STAGES = ("ingest", "validate", "merge", "featurize", "optimize")
 WORKERS = 8
+TOLD = (
+    "numOutputRows",
+    "numTargetRowsInserted",
+    "numTargetRowsUpdated",
+    "numTargetRowsDeleted",
+    "numFiles",
+    "numAddedFiles",
+    "numRemovedFiles",
+)
+"""The figures of a commit that say what it has done."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +137,47 @@ class Lake:
             sizes = files["size_bytes"].to_pylist()
             return Table(
                 name, opened.version(), self.select("SELECT count(*) AS n FROM t", name)[0]["n"], len(sizes), sum(sizes),
-                datetime.fromtimestamp(commit["timestamp"] / 1000).astimezone(),
+                datetime.fromtimestamp(commit["timestamp"] / 1000, UTC),
             )  # fmt: skip
         except (DeltaError, OSError, ValueError) as error:
-            return Table(name, error=" ".join(str(error).split())[:300])
+            # What follows the first line is a stack of calls.
+            return Table(name, error=(str(error).strip().splitlines() or [type(error).__name__])[0][:300])
+
+    def since(self, instant: datetime) -> dict[str, Counter[str]]:
+        """What runs that began since an instant have done, by table: the sums of their reports' figures."""
+        done: dict[str, Counter[str]] = {}
+        if "ops.runs" in self.names():
+            query = f"SELECT report FROM t WHERE started_at >= TIMESTAMP '{instant:%Y-%m-%dT%H:%M:%S}Z'"  # noqa: S608
+            for run in self.select(query, "ops.runs"):
+                for table, figures in json.loads(run["report"])["tables"].items():
+                    numbers = {k: v for k, v in figures.items() if isinstance(v, int) and "version" not in k}
+                    done.setdefault(table, Counter()).update(numbers)
+        return done
+
+    def history(self, name: str, most: int = 50) -> list[dict[str, Any]]:
+        """The newest versions of a table: version, at, operation, and the figures of its commit."""
+        return [
+            {
+                "version": h["version"], "at": datetime.fromtimestamp(h["timestamp"] / 1000, UTC), "operation": h["operation"],
+                "figures": {k: v for k, v in h.get("operationMetrics", {}).items() if k in TOLD},
+            }
+            for h in self._opened(name).history(most)
+        ]  # fmt: skip
+
+    def columns(self, name: str) -> list[tuple[str, str]]:
+        """(name, type) of a table's columns."""
+        return [(f.name, str(pa.field(f).type)) for f in self._opened(name).schema().to_arrow()]
+
+    def quarantined(self, entity: str, rule: str, first: int, most: int) -> list[dict[str, Any]]:
+        """Rows that nobody has decided upon and that have a reason, the newest first: id, raw, reasons."""
+        # A text in SQL; DataFusion knows no other escape.
+        named = rule.replace("'", "''")
+        query = f"""
+            WITH why AS (SELECT id, unnest(reasons) AS reason FROM t WHERE status = 'open')
+            SELECT id, raw, reasons FROM t
+            WHERE id IN (SELECT id FROM why WHERE reason['rule'] = '{named}')
+            ORDER BY _batch_id DESC, id LIMIT {int(most)} OFFSET {int(first)}"""  # noqa: S608
+        return self.select(query, f"quarantine.{entity}")
 
     def select(self, query: str, name: str) -> list[dict[str, Any]]:
         """The rows of a query over a table, which is ``t`` in it; in the SQL of DataFusion."""
@@ -145,6 +194,11 @@ class Lake:
         else:
             opened.update_incremental()
         return opened
+
+
+def report_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The report of one of ``State.runs``."""
+    return json.loads(run["report"])
 
 
 NEWEST_RUNS = """

@@ -6,82 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
 from lakehouse_airflow.lake import Lake
+from small_warehouse import SCHEMAS, add, at, fill
 from support import ROOT
-
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-INSTANT = pa.timestamp("us", tz="UTC")
-SCHEMAS = {
-    "bronze.clicks": pa.schema([("id", pa.string())]),
-    "quarantine.clicks": pa.schema([("status", pa.string()), ("reasons", pa.list_(pa.struct([("rule", pa.string())])))]),
-    "ops.runs": pa.schema(
-        [("run_id", pa.string()), ("stage", pa.string()), ("started_at", INSTANT), ("seconds", pa.float64()),
-         ("status", pa.string()), ("exit_code", pa.int32()), ("report", pa.string())]
-    ),
-    "ops.snapshots": pa.schema(
-        [("as_of", INSTANT), ("state", pa.string()), ("reason", pa.string()), ("customers", pa.int64()),
-         ("made_at", INSTANT), ("batch_id", pa.int64())]
-    ),
-    "ops.progress": pa.schema(
-        [("stage", pa.string()), ("unit", pa.string()), ("batch_id", pa.int64()), ("state", pa.string()),
-         ("inputs", pa.list_(pa.int64())), ("detail", pa.string())]
-    ),
-    "ops.stream": pa.schema(
-        [("at", INSTANT), ("run_id", pa.string()), ("input", pa.string()), ("state", pa.string()), ("error", pa.string()),
-         ("restarts", pa.int32()), ("messages", pa.int64()), ("per_second", pa.float64()), ("lag", pa.int64()),
-         ("batch_seconds", pa.float64()), ("last_commit", INSTANT), ("merged_until", INSTANT), ("rejected", pa.int64())]
-    ),
-}  # fmt: skip
-
-
-def add(warehouse: Path, table: str, *rows: tuple[Any, ...]) -> None:
-    schema = SCHEMAS[table]
-    records = [dict(zip(schema.names, row, strict=True)) for row in rows]
-    write_deltalake(
-        str(warehouse / table.replace(".", "/")), pa.Table.from_pylist(records, schema=schema), mode="append"
-    )
-
-
-def at(hour: int) -> datetime:
-    return NOON.replace(hour=hour)
 
 
 @pytest.fixture
 def warehouse(tmp_path: Path) -> Path:
-    add(tmp_path, "bronze.clicks", ("a",), ("b",))
-    add(tmp_path, "bronze.clicks", ("c",))
-    late, rude = {"rule": "late"}, {"rule": "[red]rude[/red]"}
-    add(tmp_path, "quarantine.clicks", ("open", [late]), ("open", [late, rude]), ("replayed", [rude]), ("open", []))
-    report = json.dumps({"error": None, "warnings": ["a <script> of a warning"]})
-    failed = json.dumps({"error": "validate: the reason", "warnings": ["not told"]})
-    add(
-        tmp_path, "ops.runs", ("r1", "ingest", at(1), 3.0, "failed", 70, failed), ("r2", "ingest", at(2), 4.0, "done", 0, report),
-        ("r2", "validate", at(3), 5.5, "failed", 65, failed),
-    )  # fmt: skip
-    add(
-        tmp_path, "ops.snapshots", (at(0), "published", None, 10, at(4), 1), (at(1), "published", None, 11, at(5), 2),
-        (at(0), "stale", "late data", 10, at(4), 2), (at(1), "stale", "late data", 11, at(5), 3),
-        (at(1), "published", None, 12, at(6), 4),
-    )  # fmt: skip
-    add(
-        tmp_path, "ops.progress",
-        # Refused, and tried again: 4 has taken the place of 3.
-        ("validate", "clicks", 3, "planned", [7], None), ("validate", "clicks", 3, "refused", [], "half of it is bad"),
-        ("validate", "clicks", 4, "planned", [7], None), ("validate", "clicks", 4, "done", [], None),
-        ("validate", "clicks", 5, "planned", [8], None), ("validate", "clicks", 5, "refused", [], "all of it is bad"),
-        # Its plan was given up, so that 5 still stands.
-        ("validate", "clicks", 6, "planned", [8], None), ("validate", "clicks", 6, "void", [], None),
-        ("ingest", "clicks", 8, "refused", [], "another stage's"),
-    )  # fmt: skip
-    beat = ("r", "clicks", "running", None, 0, 5, 1.5, 0, 0.1, at(2), at(2), 1)
-    add(tmp_path, "ops.stream", (at(3), *beat), (at(4), "r", "clicks", "down", "no [broker]", 2, 9, 0.0, 1234, 0.1, at(3), None, 1))  # fmt: skip
+    fill(tmp_path)
     return tmp_path
 
 

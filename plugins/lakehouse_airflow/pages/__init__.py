@@ -1,0 +1,129 @@
+"""The Lakehouse section of Airflow: pages behind its authentication, made from logs and records of the tables without Spark."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from fastapi.templating import Jinja2Templates
+
+from lakehouse_airflow import lake, wording
+
+HERE = Path(__file__).resolve().parent
+BATCH, REPLAY = "medallion_batch", "quarantine_replay"
+"""Who may see the batch's DAG may see the pages; who may run a replay, personal data too."""
+PAGE_ROWS = 20
+
+
+def build(warehouse: str | None = None) -> FastAPI:
+    """The application; the warehouse is that of the DAGs unless another one is named."""
+    location = warehouse or os.environ.get("LAKEHOUSE_WAREHOUSE") or "var/warehouse"
+    tables, templates = lake.Lake(location), Jinja2Templates(HERE / "templates")
+    templates.env.filters |= {"ago": wording.ago, "size": wording.size, "number": lambda n: f"{n:,}"}
+    app = FastAPI(
+        title="Lakehouse", docs_url=None, redoc_url=None, openapi_url=None,
+        dependencies=[Depends(requires_access_dag("GET", param_dag_id=BATCH))],
+    )  # fmt: skip
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+
+    def page(request: Request, name: str, **facts: Any) -> HTMLResponse:
+        now = datetime.now(UTC)
+        return templates.TemplateResponse(request, name, {"now": now, "warehouse": location, "page": name, **facts})
+
+    def state(request: Request) -> lake.State | HTMLResponse:
+        try:
+            return tables.state()
+        except FileNotFoundError:
+            return page(request, "empty.html")
+
+    @app.exception_handler(401)
+    def to_the_login(request: Request, error: HTTPException) -> Response:
+        root = request.scope.get("root_path", "")
+        back = quote(f"{root}{request.url.path.removeprefix(root)}")
+        return RedirectResponse(f"{get_auth_manager().get_url_login()}?next={back}", 302)
+
+    @app.get("/", response_class=HTMLResponse)
+    def overview(request: Request) -> HTMLResponse:
+        found = state(request)
+        if isinstance(found, HTMLResponse):
+            return found
+        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        return page(request, "overview.html", state=found, flow=flow(found, tables.since(today)), runs=runs(found))
+
+    @app.get("/tables", response_class=HTMLResponse)
+    def all_tables(request: Request) -> HTMLResponse:
+        found = state(request)
+        return (
+            found if isinstance(found, HTMLResponse) else page(request, "tables.html", state=found, layers=lake.LAYERS)
+        )
+
+    @app.get("/tables/{name}", response_class=HTMLResponse)
+    def one_table(request: Request, name: str) -> HTMLResponse:
+        if name not in tables.names():
+            raise HTTPException(404, f"no table {name}")
+        table = tables.table(name)
+        if table.error:
+            return page(request, "table.html", table=table, columns=[], history=[])
+        return page(request, "table.html", table=table, columns=tables.columns(name), history=tables.history(name))
+
+    @app.get("/quality", response_class=HTMLResponse)
+    def quality(
+        request: Request, user: GetUserDep, entity: str = "", rule: str = "", first: Annotated[int, Query(ge=0)] = 0
+    ) -> HTMLResponse:
+        found = state(request)
+        if isinstance(found, HTMLResponse):
+            return found
+        trusted = get_auth_manager().is_authorized_dag(
+            method="POST", access_entity=DagAccessEntity.RUN, details=DagDetails(id=REPLAY), user=user
+        )
+        chosen = next((r for r in found.reasons if (r["entity"], r["rule"]) == (entity, rule)), None)
+        rows = tables.quarantined(entity, rule, first, PAGE_ROWS) if chosen and trusted else []
+        return page(
+            request, "quality.html", state=found, chosen=chosen, rows=rows, first=first, most=PAGE_ROWS, trusted=trusted
+        )  # fmt: skip
+
+    return app
+
+
+def flow(found: lake.State, today: dict[str, Any]) -> list[dict[str, Any]]:
+    """The steps from source to gold with all rows and today's, for the picture."""
+
+    def sums(tables: str, figure: str) -> int:
+        return sum(figures[figure] for table, figures in today.items() if table.startswith(tables))
+
+    def rows(layer: str) -> int:
+        # The histories hold the same entities again.
+        return sum(t.rows for t in found.tables.values() if t.layer == layer and not t.name.endswith("_history"))
+
+    newest = next((s for s in found.snapshots if s["state"] == "published"), None)
+    return [
+        {"name": "Bronze", "what": "rows as received", "rows": rows("bronze"), "today": sums("bronze.", "rows_in")},
+        {"name": "Staged", "what": "rows that pass", "rows": rows("staged"), "today": sums("staged.", "rows_accepted")},
+        {
+            "name": "Silver", "what": "keys as they are now", "rows": rows("silver"),
+            "today": sum(sums("silver.", f) for f in ("inserted", "updated", "deleted")),
+        },
+        {
+            "name": "Gold", "what": f"customers as of {newest['as_of']:%Y-%m-%d %H:%M}" if newest else "no snapshot",
+            "rows": newest["customers"] if newest else 0, "today": sums("gold.customer_features", "rows_written"),
+        },
+    ]  # fmt: skip
+
+
+def runs(found: lake.State) -> list[dict[str, Any]]:
+    """Of each stage the newest run, with what it says, in the order of the stages."""
+    place = {stage: n for n, stage in enumerate(lake.STAGES)}
+    told = []
+    for r in sorted(found.runs, key=lambda r: (place.get(r["stage"], len(place)), r["stage"])):
+        report = lake.report_of(r)
+        told.append(r | {"says": [report["error"]] if report.get("error") else report.get("warnings") or []})
+    return told

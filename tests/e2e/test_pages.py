@@ -1,0 +1,184 @@
+"""The Lakehouse pages in a real Airflow: who sees what, what is escaped, and how they look and work in a real browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from airflow_server import Airflow
+from small_warehouse import fill
+from support import airflow_environment
+
+PEOPLE = {"ann": "admin", "vic": "viewer"}
+RUDE = urllib.parse.urlencode({"entity": "clicks", "rule": "[red]rude[/red]"})
+PAGES = ("", "tables", "tables/bronze.clicks", "tables/quarantine.broken", "quality", f"quality?{RUDE}")
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+@dataclass
+class Site:
+    """An Airflow whose warehouse has a broken table."""
+
+    url: str
+    tokens: dict[str, str]
+    warehouse: Path
+
+    def get(self, path: str, person: str | None) -> tuple[int, str, str]:
+        """(status, text, address it leads to) of a page of the section, as somebody or as nobody."""
+        headers = {"Cookie": f"_token={self.tokens[person]}"} if person else {}
+        request = urllib.request.Request(f"{self.url}/lakehouse/{path}", headers=headers)
+        try:
+            with urllib.request.build_opener(NoRedirect).open(request, timeout=30) as answer:
+                return answer.status, answer.read().decode(), ""
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode(), error.headers.get("Location", "")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    fill(folder / "warehouse")
+    broken = folder / "warehouse/quarantine/broken/_delta_log"
+    broken.mkdir(parents=True)
+    (broken / "00000000000000000000.json").write_text("{")
+    passwords = folder / "passwords.json"
+    passwords.write_text(json.dumps({name: f"secret of {name}" for name in PEOPLE}))
+    settings = airflow_environment(
+        folder,
+        AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS="False",
+        AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS=",".join(f"{name}:{role}" for name, role in PEOPLE.items()),
+        AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE=str(passwords),
+    )
+    with Airflow(folder / "airflow", settings) as airflow:
+        yield Site(airflow.url, {name: log_in(airflow.url, name) for name in PEOPLE}, folder / "warehouse")
+
+
+def log_in(url: str, name: str) -> str:
+    body = json.dumps({"username": name, "password": f"secret of {name}"}).encode()
+    request = urllib.request.Request(f"{url}/auth/token", body, {"Content-Type": "application/json"})
+    deadline = time.monotonic() + 180
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return json.load(answer)["access_token"]
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+@pytest.mark.parametrize("path", [*PAGES, "tables/no.such"])
+def test_who_has_not_logged_in_is_sent_there_and_sees_nothing(site: Site, path: str) -> None:
+    status, text, to = site.get(path, None)
+    assert (status, text) == (302, "")
+    assert "/auth/login" in to
+    assert urllib.parse.parse_qs(urllib.parse.urlsplit(to).query)["next"] == [f"/lakehouse/{path.split('?')[0]}"]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_who_may_see_the_dags_sees_the_pages(site: Site, path: str) -> None:
+    status, text, _ = site.get(path, "vic")
+    assert status == 200
+    assert "<main" in text
+
+
+def test_an_unknown_table_is_told(site: Site) -> None:
+    assert site.get("tables/bronze.none", "ann")[0] == 404
+
+
+def test_rows_are_shown_to_those_alone_who_may_replay_them(site: Site) -> None:
+    seen, hidden = site.get(f"quality?{RUDE}", "ann")[1], site.get(f"quality?{RUDE}", "vic")[1]
+    assert "q2" in seen
+    assert "q1" not in seen, "it has another reason"
+    assert "q2" not in hidden
+    assert "onerror" not in hidden
+    assert "taken" not in hidden
+
+
+def test_the_figures_are_there(site: Site) -> None:
+    overview = site.get("", "vic")[1]
+    for words in ("all of it is bad", "validate: the reason", "no [broker]", "late data"):
+        assert words in overview
+    assert "half of it is bad" not in overview, "that batch has been tried again"
+    assert "quarantine.broken cannot be read" in overview
+    assert "bronze.clicks" in site.get("tables", "vic")[1]
+
+
+@pytest.mark.parametrize("path", ["", "tables", "quality"])
+def test_before_the_first_batch_a_page_says_what_to_do(site: Site, path: str) -> None:
+    aside = site.warehouse.with_name("aside")
+    site.warehouse.rename(aside)
+    try:
+        status, text, _ = site.get(path, "vic")
+    finally:
+        aside.rename(site.warehouse)
+    assert status == 200
+    assert "Trigger the DAG <code>medallion_batch</code>" in text
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip(
+            "no chromium is on the path; install it (Debian: apt install chromium) to test the pages in a browser"
+        )
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield running
+        running.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_are_accessible_and_run_nothing_of_the_data(
+    site: Site, browser, path: str, theme: str, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    from axe_playwright_python.sync_playwright import Axe
+
+    context = browser.new_context(color_scheme=theme, viewport={"width": 1280, "height": 900})
+    context.add_cookies([{"name": "_token", "value": site.tokens["ann"], "url": site.url}])
+    page, told = context.new_page(), []
+    page.on("console", lambda message: told.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.goto(f"{site.url}/lakehouse/{path}")
+    page.screenshot(path=str(tmp_path / "page.png"), full_page=True)
+    assert told == []
+    assert page.title().endswith("· Lakehouse")
+    assert page.evaluate("document.documentElement.dataset.theme") == theme
+    violations = Axe().run(page).response["violations"]
+    assert [v["id"] for v in violations if v["impact"] in ("serious", "critical")] == []
+    context.close()
+
+
+def test_the_section_is_in_the_navigation_and_follows_the_theme_around_it(site: Site, browser, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    context = browser.new_context(color_scheme="light", viewport={"width": 1280, "height": 900})
+    context.add_cookies([{"name": "_token", "value": site.tokens["ann"], "url": site.url}])
+    page = context.new_page()
+    page.goto(f"{site.url}/plugin/lakehouse")
+    inside = page.frame_locator("iframe")
+    inside.get_by_role("heading", name="Overview").wait_for(timeout=60_000)
+    # By the keyboard alone: past the link that skips, to the second page.
+    inside.get_by_role("link", name="Tables").focus()
+    page.keyboard.press("Enter")
+    inside.get_by_role("link", name="bronze.clicks").wait_for(timeout=30_000)
+    page.evaluate("document.documentElement.classList.replace('light', 'dark')")
+    page.wait_for_timeout(500)
+    page.screenshot(path=str(tmp_path / "framed.png"))
+    assert inside.locator("html").get_attribute("data-theme") == "dark"
+    context.close()
