@@ -27,6 +27,9 @@ SCHEMAS = {
         [("stage", pa.string()), ("unit", pa.string()), ("batch_id", pa.int64()), ("state", pa.string()),
          ("inputs", pa.list_(pa.int64())), ("detail", pa.string())]
     ),
+    "ops.quality": pa.schema(
+        [("entity", pa.string()), ("batch_id", pa.int64()), ("measure", pa.string()), ("value", pa.int64()), ("rows", pa.int64())]
+    ),
     "ops.stream": pa.schema(
         [("at", INSTANT), ("run_id", pa.string()), ("input", pa.string()), ("state", pa.string()), ("error", pa.string()),
          ("restarts", pa.int32()), ("messages", pa.int64()), ("per_second", pa.float64()), ("lag", pa.int64()),
@@ -81,3 +84,9 @@ def fill(folder: Path) -> None:
     )  # fmt: skip
     beat = ("r", "clicks", "running", None, 0, 5, 1.5, 0, 0.1, at(2), at(2), 1)
     add(folder, "ops.stream", (at(3), *beat), (at(4), "r", "clicks", "down", "no [broker]", 2, 9, 0.0, 1234, 0.1, at(3), None, 1))  # fmt: skip
+    figures = [
+        (b, m, v)
+        for b, late, rejected in ((1, 1, 2), (2, 5, 5), (40, 0, 0))
+        for m, v in (("rule:late", late), ("rejected", rejected), ("missing:id", 9))
+    ]
+    add(folder, "ops.quality", *[("clicks", b, m, v, 10) for b, m, v in figures], ("clicks", 41, "rejected", 0, 0))

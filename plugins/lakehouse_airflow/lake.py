@@ -179,6 +179,18 @@ class Lake:
             ORDER BY _batch_id DESC, id LIMIT {int(most)} OFFSET {int(first)}"""  # noqa: S608
         return self.select(query, f"quarantine.{entity}")
 
+    def passing(self) -> list[dict[str, Any]]:
+        """Of each rule that looked at rows of late, the share that passed it in each of the newest batches: entity, measure, shares.
+
+        The oldest batch comes first; ``rejected`` stands for all rules together.
+        """
+        if "ops.quality" not in self.names():
+            return []
+        found: dict[tuple[str, str], list[float]] = {}
+        for r in self.select(PASSING, "ops.quality"):
+            found.setdefault((r["entity"], r["measure"]), []).append(1 - r["value"] / r["rows"])
+        return [{"entity": entity, "measure": measure, "shares": shares} for (entity, measure), shares in found.items()]
+
     def select(self, query: str, name: str) -> list[dict[str, Any]]:
         """The rows of a query over a table, which is ``t`` in it; in the SQL of DataFusion."""
         answer = QueryBuilder().register("t", self._opened(name)).execute(query)
@@ -219,6 +231,11 @@ REFUSED = """
          latest AS (SELECT unit, input, max(batch_id) AS batch_id FROM plans GROUP BY unit, input)
     SELECT DISTINCT r.unit, r.batch_id, r.detail FROM t r JOIN latest l ON r.unit = l.unit AND r.batch_id = l.batch_id
     WHERE r.stage = 'validate' AND r.state = 'refused' ORDER BY r.unit, r.batch_id"""
+PASSING = """
+    SELECT entity, measure, value, rows FROM (
+      SELECT *, dense_rank() OVER (PARTITION BY entity ORDER BY batch_id DESC) AS place FROM t WHERE rows > 0)
+    WHERE place <= 30 AND (measure LIKE 'rule:%' OR measure = 'rejected')
+    ORDER BY entity, measure <> 'rejected', measure, batch_id"""
 STREAM = """
     SELECT "at", run_id, input, state, error, restarts, messages, per_second, lag, batch_seconds, last_commit, merged_until, rejected
     FROM (SELECT *, row_number() OVER (PARTITION BY input ORDER BY "at" DESC) AS place FROM t)

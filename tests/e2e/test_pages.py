@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow_server import Airflow
@@ -105,6 +106,7 @@ def test_rows_are_shown_to_those_alone_who_may_replay_them(site: Site) -> None:
     assert "q2" not in hidden
     assert "onerror" not in hidden
     assert "taken" not in hidden
+    assert ("<form" in seen, "<form" in hidden) == (True, False)
 
 
 def test_the_figures_are_there(site: Site) -> None:
@@ -164,6 +166,48 @@ def test_pages_are_accessible_and_run_nothing_of_the_data(
     violations = Axe().run(page).response["violations"]
     assert [v["id"] for v in violations if v["impact"] in ("serious", "critical")] == []
     context.close()
+
+
+def api(site: Site, path: str) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {site.tokens['ann']}"}
+    with urllib.request.urlopen(
+        urllib.request.Request(f"{site.url}/api/v2/{path}", headers=headers), timeout=30
+    ) as answer:
+        return json.load(answer)
+
+
+def wait_for_dag(site: Site, dag: str) -> None:
+    """Until Airflow has read the DAG's file."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            api(site, f"dags/{dag}")
+            return
+        except urllib.error.HTTPError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+
+
+def test_a_button_starts_a_run_with_its_parameters(site: Site, browser) -> None:  # type: ignore[no-untyped-def]
+    context = browser.new_context()
+    context.add_cookies([{"name": "_token", "value": site.tokens["ann"], "url": site.url}])
+    page = context.new_page()
+    wait_for_dag(site, "quarantine_replay")
+    page.goto(f"{site.url}/lakehouse/quality?{RUDE}")
+    told = page.get_by_role("status")
+    page.get_by_role("button", name="Discard").click()
+    assert told.inner_text() == "Say why they are given up."
+    page.get_by_role("textbox").fill("not ours")
+    page.get_by_role("button", name="Discard").click()
+    told.get_by_role("link").wait_for(timeout=30_000)
+    page.get_by_role("button", name="Dry run").click()
+    page.get_by_text("dry-run begun").wait_for(timeout=30_000)
+    context.close()
+    asked = [run["conf"] for run in api(site, "dags/quarantine_replay/dagRuns")["dag_runs"]]
+    of = {"entity": "clicks", "rule": "[red]rude[/red]"}
+    discarded = of | {"action": "discard", "by": "ann", "reason": "not ours"}
+    assert sorted(asked, key=lambda c: c["action"]) == [discarded, of | {"action": "dry-run"}]
 
 
 def test_the_section_is_in_the_navigation_and_follows_the_theme_around_it(site: Site, browser, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

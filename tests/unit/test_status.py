@@ -43,6 +43,41 @@ def test_the_state_is_what_the_tables_say(warehouse: Path) -> None:
     assert [(b["input"], b["state"], b["lag"]) for b in state.stream] == [("clicks", "down", 1234)]
 
 
+def test_of_each_rule_the_share_that_passes_by_batch(warehouse: Path) -> None:
+    # Not what is missing, nor a batch without rows.
+    assert Lake(str(warehouse)).passing() == [
+        {"entity": "clicks", "measure": "rejected", "shares": [0.8, 0.5, 1.0]},
+        {"entity": "clicks", "measure": "rule:late", "shares": [0.9, 0.5, 1.0]},
+    ]
+
+
+def test_rows_of_a_reason_come_in_pieces(warehouse: Path) -> None:
+    lake = Lake(str(warehouse))
+    late = lake.quarantined("clicks", "late", 0, 10)
+    assert [r["id"] for r in late] == ["q2", "q1"]
+    assert late[1]["raw"] == '{"id": "one"}'
+    assert [x["rule"] for x in late[0]["reasons"]] == ["late", "[red]rude[/red]"]
+    assert [r["id"] for r in lake.quarantined("clicks", "late", 1, 1)] == ["q1"]
+    # Decided upon, or a text that would end the query's own.
+    assert [r["id"] for r in lake.quarantined("clicks", "[red]rude[/red]", 0, 10)] == ["q2"]
+    assert lake.quarantined("clicks", "' OR 1 = 1 --", 0, 10) == []
+
+
+def test_what_runs_have_done_since_an_instant(warehouse: Path) -> None:
+    def report(**figures: int) -> str:
+        return json.dumps({"tables": {"bronze.clicks": figures}})
+
+    for hour, figures in ((5, {"rows_in": 1}), (6, {"rows_in": 20, "version_written": 7}), (7, {"rows_in": 300})):
+        add(warehouse, "ops.runs", ("r", "ingest", at(hour), 1.0, "done", 0, report(**figures)))
+    assert Lake(str(warehouse)).since(at(6)) == {"bronze.clicks": {"rows_in": 320}}
+
+
+def test_the_versions_of_a_table_the_newest_first(warehouse: Path) -> None:
+    lake = Lake(str(warehouse))
+    assert [(v["version"], v["operation"]) for v in lake.history("bronze.clicks")] == [(1, "WRITE"), (0, "WRITE")]
+    assert lake.columns("bronze.clicks") == [("id", "string")]
+
+
 def test_a_second_look_sees_what_has_come_since(warehouse: Path) -> None:
     lake = Lake(str(warehouse))
     assert lake.state().rows("bronze.clicks") == 3

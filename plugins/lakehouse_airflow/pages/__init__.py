@@ -28,7 +28,7 @@ def build(warehouse: str | None = None) -> FastAPI:
     """The application; the warehouse is that of the DAGs unless another one is named."""
     location = warehouse or os.environ.get("LAKEHOUSE_WAREHOUSE") or "var/warehouse"
     tables, templates = lake.Lake(location), Jinja2Templates(HERE / "templates")
-    templates.env.filters |= {"ago": wording.ago, "size": wording.size, "number": lambda n: f"{n:,}"}
+    templates.env.filters |= {"bars": bars, "ago": wording.ago, "size": wording.size, "number": lambda n: f"{n:,}"}
     app = FastAPI(
         title="Lakehouse", docs_url=None, redoc_url=None, openapi_url=None,
         dependencies=[Depends(requires_access_dag("GET", param_dag_id=BATCH))],
@@ -88,10 +88,18 @@ def build(warehouse: str | None = None) -> FastAPI:
         chosen = next((r for r in found.reasons if (r["entity"], r["rule"]) == (entity, rule)), None)
         rows = tables.quarantined(entity, rule, first, PAGE_ROWS) if chosen and trusted else []
         return page(
-            request, "quality.html", state=found, chosen=chosen, rows=rows, first=first, most=PAGE_ROWS, trusted=trusted
+            request, "quality.html", state=found, chosen=chosen, rows=rows, first=first, most=PAGE_ROWS, trusted=trusted,
+            passing=tables.passing(), person=user.get_name(), replay=REPLAY,
         )  # fmt: skip
 
     return app
+
+
+def bars(shares: list[float]) -> list[tuple[int, float]]:
+    """(place, height) of a bar for each share that does not pass, on a scale up to the highest of them; of 100 in height."""
+    failing = [1 - s for s in shares]
+    highest = max(failing, default=0)
+    return [(n, round(100 * f / highest, 1) if highest else 0.0) for n, f in enumerate(failing)]
 
 
 def flow(found: lake.State, today: dict[str, Any]) -> list[dict[str, Any]]:
