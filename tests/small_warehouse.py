@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from deltalake import write_deltalake
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 INSTANT = pa.timestamp("us", tz="UTC")
+RUDE_ID = "c'1<script>alert(1)</script>"
 SCHEMAS = {
     "bronze.clicks": pa.schema([("id", pa.string())]),
     "quarantine.clicks": pa.schema([("status", pa.string()), ("reasons", pa.list_(pa.struct([("rule", pa.string()), ("message", pa.string())]))), ("id", pa.string()), ("raw", pa.string()), ("_batch_id", pa.int64())]),
@@ -26,6 +28,18 @@ SCHEMAS = {
     "ops.progress": pa.schema(
         [("stage", pa.string()), ("unit", pa.string()), ("batch_id", pa.int64()), ("state", pa.string()),
          ("inputs", pa.list_(pa.int64())), ("detail", pa.string())]
+    ),
+    "gold.customer_features": pa.schema(
+        [("customer_id", pa.string()), ("as_of", INSTANT), ("total_spend", pa.decimal128(28, 2)), ("session_count", pa.int32()),
+         ("segment", pa.string())]
+    ),
+    "silver.transactions": pa.schema(
+        [("customer_id", pa.string()), ("date", INSTANT), ("transaction_status", pa.string()), ("product_id", pa.string()),
+         ("amount", pa.decimal128(18, 2))]
+    ),
+    "silver.interactions": pa.schema(
+        [("customer_id", pa.string()), ("timestamp", INSTANT), ("interaction_type", pa.string()), ("product_id", pa.string()),
+         ("page", pa.string())]
     ),
     "ops.quality": pa.schema(
         [("entity", pa.string()), ("batch_id", pa.int64()), ("measure", pa.string()), ("value", pa.int64()), ("rows", pa.int64())]
@@ -90,3 +104,16 @@ def fill(folder: Path) -> None:
         for m, v in (("rule:late", late), ("rejected", rejected), ("missing:id", 9))
     ]
     add(folder, "ops.quality", *[("clicks", b, m, v, 10) for b, m, v in figures], ("clicks", 41, "rejected", 0, 0))
+    spent = {at(0): (1, 3, 8), at(1): (2, 4, 12)}
+    add(
+        folder, "gold.customer_features",
+        *[(f"c{n}", as_of, Decimal(x), None if n else 7, "Loyal") for as_of, values in spent.items() for n, x in enumerate(values)],
+        (RUDE_ID, at(1), Decimal("2.00"), None, None),
+    )  # fmt: skip
+    add(
+        folder, "silver.transactions", (RUDE_ID, at(3), "Completed", "p1", Decimal("7.50")), ("c1", at(4), "Completed", "p2", Decimal(1)),
+        (RUDE_ID, at(5), "Cancelled", None, Decimal(2)),
+    )  # fmt: skip
+    add(
+        folder, "silver.interactions", (RUDE_ID, at(4), "view", "p1", "/<b>page</b>"), ("c1", at(6), "view", None, None)
+    )

@@ -15,12 +15,16 @@ from typing import Any
 
 import pytest
 from airflow_server import Airflow
-from small_warehouse import fill
+from small_warehouse import RUDE_ID, fill
 from support import airflow_environment
 
 PEOPLE = {"ann": "admin", "vic": "viewer"}
 RUDE = urllib.parse.urlencode({"entity": "clicks", "rule": "[red]rude[/red]"})
-PAGES = ("", "tables", "tables/bronze.clicks", "tables/quarantine.broken", "quality", f"quality?{RUDE}")
+WHO = urllib.parse.urlencode({"customer": RUDE_ID})
+PAGES = (
+    *("", "tables", "tables/bronze.clicks", "tables/quarantine.broken", "quality", f"quality?{RUDE}"),
+    *("features", f"features?{WHO}"),
+)
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -107,6 +111,15 @@ def test_rows_are_shown_to_those_alone_who_may_replay_them(site: Site) -> None:
     assert "onerror" not in hidden
     assert "taken" not in hidden
     assert ("<form" in seen, "<form" in hidden) == (True, False)
+
+
+def test_a_customers_features_and_events_are_shown_to_those_alone_who_may_see_persons(site: Site) -> None:
+    seen, hidden = (site.get(f"features?{WHO}", person)[1] for person in ("ann", "vic"))
+    for words in ("<td>Cancelled</td>", "7.50", "/&lt;b&gt;page&lt;/b&gt;", "c&#39;1&lt;script&gt;"):
+        assert words in seen
+        assert words not in hidden
+    assert "Sum of purchase amounts" in hidden
+    assert "Nobody is known by this id" in site.get("features?customer=nobody", "ann")[1]
 
 
 def test_the_figures_are_there(site: Site) -> None:

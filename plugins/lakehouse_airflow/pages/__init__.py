@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 
-from lakehouse_airflow import lake, wording
+from lakehouse_airflow import features, lake, wording
 
 HERE = Path(__file__).resolve().parent
 BATCH, REPLAY = "medallion_batch", "quarantine_replay"
@@ -26,6 +26,8 @@ PAGE_ROWS = 20
 
 def build(warehouse: str | None = None) -> FastAPI:
     """The application; the warehouse is that of the DAGs unless another one is named."""
+    contracts = os.environ.get("LAKEHOUSE_CONTRACTS") or str(HERE.parents[2] / "contracts")
+    contract = Path(contracts) / "customer_features.odcs.yaml"
     location = warehouse or os.environ.get("LAKEHOUSE_WAREHOUSE") or "var/warehouse"
     tables, templates = lake.Lake(location), Jinja2Templates(HERE / "templates")
     templates.env.filters |= {"bars": bars, "ago": wording.ago, "size": wording.size, "number": lambda n: f"{n:,}"}
@@ -82,9 +84,7 @@ def build(warehouse: str | None = None) -> FastAPI:
         found = state(request)
         if isinstance(found, HTMLResponse):
             return found
-        trusted = get_auth_manager().is_authorized_dag(
-            method="POST", access_entity=DagAccessEntity.RUN, details=DagDetails(id=REPLAY), user=user
-        )
+        trusted = may_see_persons(user)
         chosen = next((r for r in found.reasons if (r["entity"], r["rule"]) == (entity, rule)), None)
         rows = tables.quarantined(entity, rule, first, PAGE_ROWS) if chosen and trusted else []
         return page(
@@ -92,7 +92,32 @@ def build(warehouse: str | None = None) -> FastAPI:
             passing=tables.passing(), person=user.get_name(), replay=REPLAY,
         )  # fmt: skip
 
+    @app.get("/features", response_class=HTMLResponse)
+    def features_(request: Request, user: GetUserDep, customer: str = "") -> HTMLResponse:
+        found = state(request)
+        if isinstance(found, HTMLResponse):
+            return found
+        instants = [s["as_of"] for s in found.snapshots if s["state"] != "expired"]
+        if not instants or features.TABLE not in found.tables or found.tables[features.TABLE].error:
+            return page(request, "features.html", as_of=None)
+        trusted, known, as_of = may_see_persons(user), features.described(contract), instants[0]
+        before = instants[1] if len(instants) > 1 else None
+        shown = customer.strip() if trusted else ""
+        return page(
+            request, "features.html", as_of=as_of, before=before, features=known, trusted=trusted, replay=REPLAY,
+            now_=features.figures(tables, known, as_of), earlier=features.figures(tables, known, before) if before else {},
+            customer_id=shown, row=features.customer(tables, shown, as_of) if shown else None,
+            events=features.timeline(tables, shown) if shown else [],
+        )  # fmt: skip
+
     return app
+
+
+def may_see_persons(user: Any) -> bool:
+    """Whether somebody may run a replay, for which one must see what was received."""
+    return get_auth_manager().is_authorized_dag(
+        method="POST", access_entity=DagAccessEntity.RUN, details=DagDetails(id=REPLAY), user=user
+    )
 
 
 def bars(shares: list[float]) -> list[tuple[int, float]]:

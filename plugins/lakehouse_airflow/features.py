@@ -1,0 +1,114 @@
+"""What gold.customer_features holds: its columns as the contract describes them, their figures, one customer's row and events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lakehouse_airflow.lake import Lake
+
+TABLE = "gold.customer_features"
+NUMBERS = ("int", "bigint", "double", "decimal")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A column of the contract."""
+
+    name: str
+    type: str
+    description: str
+
+    @property
+    def is_number(self) -> bool:
+        return self.type.startswith(NUMBERS)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of a feature in a snapshot; those of numbers are None for other columns, or without a value.
+
+    Attributes:
+        missing: share of the customers that have no value.
+        spread: standard deviation.
+    """
+
+    missing: float
+    least: float | None = None
+    middle: float | None = None
+    mean: float | None = None
+    most: float | None = None
+    spread: float | None = None
+
+    def moved(self, before: Figures | None) -> float | None:
+        """By how many of the earlier standard deviations the mean has moved; None if that says nothing."""
+        if before is None or self.mean is None or before.mean is None or not before.spread:
+            return None
+        return (self.mean - before.mean) / before.spread
+
+
+def described(contract: Path) -> list[Feature]:
+    """The contract's columns but for the key; none where the file is not on this machine."""
+    if not contract.is_file():
+        return []
+    (table,) = yaml.load(contract.read_bytes(), Loader=yaml.CSafeLoader)["schema"]
+    return [
+        Feature(p["name"], p["physicalType"], p.get("description", ""))
+        for p in table["properties"]
+        if not p.get("primaryKey")
+    ]
+
+
+def figures(lake: Lake, features: list[Feature], as_of: datetime) -> dict[str, Figures]:
+    """Figures of the features that the table has, in the snapshot as of an instant."""
+    there = {name for name, _ in lake.columns(TABLE)}
+    features = [f for f in features if f.name in there]
+    asked = []
+    for n, f in enumerate(features):
+        asked.append(f'count("{f.name}") AS there_{n}')
+        if f.is_number:
+            value = f'CAST("{f.name}" AS DOUBLE)'
+            asked += [f"min({value}) AS least_{n}", f"max({value}) AS most_{n}", f"avg({value}) AS mean_{n}"]
+            asked += [f"median({value}) AS middle_{n}", f"stddev_pop({value}) AS spread_{n}"]
+    query = f"SELECT count(*) AS everyone, {', '.join(asked)} FROM t WHERE {_snapshot(as_of)}"  # noqa: S608
+    (row,) = lake.select(query, TABLE)
+    found = {}
+    for n, f in enumerate(features):
+        numbers = {k: row.get(f"{k}_{n}") for k in ("least", "middle", "mean", "most", "spread")}
+        found[f.name] = Figures(1 - row[f"there_{n}"] / row["everyone"] if row["everyone"] else 0.0, **numbers)
+    return found
+
+
+def customer(lake: Lake, customer_id: str, as_of: datetime) -> dict[str, Any] | None:
+    """A customer's row in a snapshot; None if it has none."""
+    query = f"SELECT * FROM t WHERE customer_id = {_text(customer_id)} AND {_snapshot(as_of)}"  # noqa: S608
+    return next(iter(lake.select(query, TABLE)), None)
+
+
+def timeline(lake: Lake, customer_id: str, most: int = 50) -> list[dict[str, Any]]:
+    """A customer's newest events in silver, the newest first: at, what, product_id, detail."""
+    events = {
+        "silver.transactions": "SELECT date AS at, transaction_status AS what, product_id, CAST(amount AS VARCHAR) AS detail",
+        "silver.interactions": 'SELECT "timestamp" AS at, interaction_type AS what, product_id, page AS detail',
+    }
+    found: list[dict[str, Any]] = []
+    for table, select in events.items():
+        if table in lake.names():
+            found += lake.select(
+                f"{select} FROM t WHERE customer_id = {_text(customer_id)} ORDER BY at DESC LIMIT {most}", table
+            )
+    return sorted(found, key=lambda e: e["at"], reverse=True)[:most]
+
+
+def _snapshot(as_of: datetime) -> str:
+    return f"as_of = TIMESTAMP '{as_of:%Y-%m-%dT%H:%M:%S.%f}Z'"
+
+
+def _text(value: str) -> str:
+    # DataFusion knows no other escape in a text.
+    quoted = value.replace("'", "''")
+    return f"'{quoted}'"
