@@ -24,7 +24,14 @@ WHO = urllib.parse.urlencode({"customer": RUDE_ID})
 PAGES = (
     *("", "tables", "tables/bronze.clicks", "tables/quarantine.broken", "quality", f"quality?{RUDE}"),
     *("features", f"features?{WHO}"),
+    *("report?dag=medallion_batch&run=r1&task=validate", "report?dag=medallion_batch&run=r1&task=none"),
 )
+
+REPORT = {
+    "status": "failed", "exit_code": 65, "error": "validate: <b>too many</b>", "started_at": "2026-03-01T00:00:00+00:00", "warnings": ["a <i>"],
+    "tables": {"staged.clicks": {"rows_in": 12345, "rows_accepted": 12340, "version_written": 3}}, "rules": {"clicks": {"late": 5}},
+    "steps": {"publish clicks": 3.0, "total": 4.0},
+}  # fmt: skip
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -58,6 +65,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     broken = folder / "warehouse/quarantine/broken/_delta_log"
     broken.mkdir(parents=True)
     (broken / "00000000000000000000.json").write_text("{")
+    report = folder / "reports/medallion_batch/r1/validate.json"
+    report.parent.mkdir(parents=True)
+    report.write_text(json.dumps(REPORT))
     passwords = folder / "passwords.json"
     passwords.write_text(json.dumps({name: f"secret of {name}" for name in PEOPLE}))
     settings = airflow_environment(
@@ -120,6 +130,13 @@ def test_a_customers_features_and_events_are_shown_to_those_alone_who_may_see_pe
         assert words not in hidden
     assert "Sum of purchase amounts" in hidden
     assert "Nobody is known by this id" in site.get("features?customer=nobody", "ann")[1]
+
+
+def test_a_tasks_report_is_tables(site: Site) -> None:
+    shown = site.get("report?dag=medallion_batch&run=r1&task=validate", "vic")[1]
+    for words in ("exit code 65", "&lt;b&gt;too many", "<li>a &lt;i&gt;</li>", "12,345", "late", "publish clicks"):
+        assert words in shown
+    assert "There is no run report" in site.get("report?dag=medallion_batch&run=../..&task=passwords", "ann")[1]
 
 
 def test_the_figures_are_there(site: Site) -> None:

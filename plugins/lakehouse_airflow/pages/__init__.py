@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 
-from lakehouse_airflow import features, lake, wording
+from lakehouse_airflow import features, lake, reports, wording
 
 HERE = Path(__file__).resolve().parent
 BATCH, REPLAY = "medallion_batch", "quarantine_replay"
@@ -28,6 +28,7 @@ def build(warehouse: str | None = None) -> FastAPI:
     """The application; the warehouse is that of the DAGs unless another one is named."""
     contracts = os.environ.get("LAKEHOUSE_CONTRACTS") or str(HERE.parents[2] / "contracts")
     contract = Path(contracts) / "customer_features.odcs.yaml"
+    reports_folder = Path(os.environ.get("LAKEHOUSE_REPORTS") or HERE.parents[2] / "var/reports")
     location = warehouse or os.environ.get("LAKEHOUSE_WAREHOUSE") or "var/warehouse"
     tables, templates = lake.Lake(location), Jinja2Templates(HERE / "templates")
     templates.env.filters |= {"bars": bars, "ago": wording.ago, "size": wording.size, "number": lambda n: f"{n:,}"}
@@ -108,6 +109,19 @@ def build(warehouse: str | None = None) -> FastAPI:
             now_=features.figures(tables, known, as_of), earlier=features.figures(tables, known, before) if before else {},
             customer_id=shown, row=features.customer(tables, shown, as_of) if shown else None,
             events=features.timeline(tables, shown) if shown else [],
+        )  # fmt: skip
+
+    @app.get("/report", response_class=HTMLResponse)
+    def report_(request: Request, user: GetUserDep, dag: str, run: str, task: str) -> HTMLResponse:
+        allowed = get_auth_manager().is_authorized_dag(
+            method="GET", access_entity=DagAccessEntity.TASK_INSTANCE, details=DagDetails(id=dag), user=user
+        )
+        if not allowed:
+            raise HTTPException(403, "Forbidden")
+        report = reports.find(reports_folder, dag, run, task)
+        return page(
+            request, "report.html", task=task, report=report,
+            columns=reports.columns(report) if report else [], steps=reports.steps(report) if report else [],
         )  # fmt: skip
 
     return app
