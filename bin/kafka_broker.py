@@ -34,6 +34,8 @@ class KafkaBroker:
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(folder / "logs"),
+            # By default a message is deleted a week after its timestamp, which replayed events have long behind them.
+            "log.retention.ms": "-1",
             "offsets.topic.replication.factor": "1",
             "transaction.state.log.replication.factor": "1",
             "transaction.state.log.min.isr": "1",
