@@ -183,7 +183,8 @@ def measure(bench: Bench) -> dict[str, bool]:
     same |= {f"{n}, a day": s for n, s in bench.same_gold(as_of, ("ours", "recompute", "notebook")).items()}
     bench.note("nothing new", bench.ours.batch(as_of))
     bench.note("a bare session", [bench.spark.submit(f"{CONTENDERS}/bare.py", f"{bench.ours.warehouse}/silver/customers", name="bare")])  # fmt: skip
-    bench.note("a late day", bench.ours.batch(as_of), bench.deliver(late_day, late_day + 1))
+    size = bench.deliver(late_day, late_day + 1)
+    bench.note("a late day", bench.ours.batch(as_of), size)
     stale = ["--start", bench.day(0), "--end", as_of]
     bench.note("stale snapshots anew", [bench.ours.run("featurize", *stale)])
     size = bench.deliver(bench.days - 1, bench.days)
