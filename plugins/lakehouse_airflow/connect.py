@@ -14,7 +14,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
 from lakehouse_airflow import lineage, outcome
-from lakehouse_airflow.processes import MARK, end_processes
+from lakehouse_airflow.processes import MARK, clear_away, end_processes
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -47,9 +47,7 @@ class ConnectStageOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         server = self._server()
         report = Path(self.report_path)
-        # A report of an earlier attempt must not be taken for this one's.
-        report.unlink(missing_ok=True)
-        end_processes(self.report_path)
+        clear_away(self.report_path)
         done = SubprocessHook().run_command(
             [sys.executable, "-u", self.application, *self.application_args],
             env={**os.environ, "TZ": "UTC", "SPARK_REMOTE": server, MARK: self.report_path},

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lakehouse_airflow.lake import Lake
+from lakehouse_airflow.lake import Lake, literal
 
 TABLE = "gold.customer_features"
 NUMBERS = ("int", "bigint", "double", "decimal")
@@ -85,7 +85,7 @@ def figures(lake: Lake, features: list[Feature], as_of: datetime) -> dict[str, F
 
 def customer(lake: Lake, customer_id: str, as_of: datetime) -> dict[str, Any] | None:
     """A customer's row in a snapshot; None if it has none."""
-    query = f"SELECT * FROM t WHERE customer_id = {_text(customer_id)} AND {_snapshot(as_of)}"  # noqa: S608
+    query = f"SELECT * FROM t WHERE customer_id = {literal(customer_id)} AND {_snapshot(as_of)}"  # noqa: S608
     return next(iter(lake.select(query, TABLE)), None)
 
 
@@ -96,19 +96,14 @@ def timeline(lake: Lake, customer_id: str, most: int = 50) -> list[dict[str, Any
         "silver.interactions": 'SELECT "timestamp" AS at, interaction_type AS what, product_id, page AS detail',
     }
     found: list[dict[str, Any]] = []
+    there = lake.names()
     for table, select in events.items():
-        if table in lake.names():
+        if table in there:
             found += lake.select(
-                f"{select} FROM t WHERE customer_id = {_text(customer_id)} ORDER BY at DESC LIMIT {most}", table
+                f"{select} FROM t WHERE customer_id = {literal(customer_id)} ORDER BY at DESC LIMIT {most}", table
             )
     return sorted(found, key=lambda e: e["at"], reverse=True)[:most]
 
 
 def _snapshot(as_of: datetime) -> str:
     return f"as_of = TIMESTAMP '{as_of:%Y-%m-%dT%H:%M:%S.%f}Z'"
-
-
-def _text(value: str) -> str:
-    # DataFusion knows no other escape in a text.
-    quoted = value.replace("'", "''")
-    return f"'{quoted}'"

@@ -170,12 +170,10 @@ class Lake:
 
     def quarantined(self, entity: str, rule: str, first: int, most: int) -> list[dict[str, Any]]:
         """Rows that nobody has decided upon and that have a reason, the newest first: id, raw, reasons."""
-        # A text in SQL; DataFusion knows no other escape.
-        named = rule.replace("'", "''")
         query = f"""
             WITH why AS (SELECT id, unnest(reasons) AS reason FROM t WHERE status = 'open')
             SELECT id, raw, reasons FROM t
-            WHERE id IN (SELECT id FROM why WHERE reason['rule'] = '{named}')
+            WHERE id IN (SELECT id FROM why WHERE reason['rule'] = {literal(rule)})
             ORDER BY _batch_id DESC, id LIMIT {int(most)} OFFSET {int(first)}"""  # noqa: S608
         return self.select(query, f"quarantine.{entity}")
 
@@ -206,6 +204,12 @@ class Lake:
         else:
             opened.update_incremental()
         return opened
+
+
+def literal(value: str) -> str:
+    """A text in the SQL of DataFusion, which knows no other escape."""
+    quoted = value.replace("'", "''")
+    return f"'{quoted}'"
 
 
 def report_of(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,18 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
 MARK = "LAKEHOUSE_TASK"
 log = logging.getLogger(__name__)
+
+
+def clear_away(report_path: str) -> None:
+    """Remove what an earlier attempt of a task has left: its report, which must not be taken for the next one's, and processes."""
+    Path(report_path).unlink(missing_ok=True)
+    end_processes(report_path)
 
 
 def end_processes(mark: str, patience: float = 5.0) -> int:

@@ -13,7 +13,7 @@ from airflow.sdk.bases.hook import BaseHook
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
 from lakehouse_airflow import lineage, outcome
-from lakehouse_airflow.processes import MARK, end_processes
+from lakehouse_airflow.processes import MARK, clear_away, end_processes
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -63,9 +63,7 @@ class SparkStageOperator(SparkSubmitOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         self._check_connection()
         report = Path(self.report_path)
-        # A report of an earlier attempt must not be taken for this one's.
-        report.unlink(missing_ok=True)
-        end_processes(self.report_path)
+        clear_away(self.report_path)
         self.env_vars = {**(self.env_vars or {}), MARK: self.report_path}
         try:
             super().execute(context)
