@@ -96,6 +96,10 @@ class Airflow:
         self.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
         run = self.call("POST", f"/dags/{dag_id}/dagRuns", {"conf": conf, "logical_date": None})["dag_run_id"]
         CONSOLE.print(f"triggered [bold]{dag_id}[/bold], run {run}")
+        return self.follow(dag_id, run, seconds)
+
+    def follow(self, dag_id: str, run: str, seconds: float = 3600) -> tuple[str, dict[str, Any]]:
+        """Follow a run to its end; returns its state and the XComs of its tasks."""
         base, shown, deadline = f"/dags/{dag_id}/dagRuns/{run}", dict[str, str](), time.monotonic() + seconds
         while time.monotonic() < deadline:
             for task in self.call("GET", f"{base}/taskInstances")["task_instances"]:

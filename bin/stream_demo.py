@@ -113,27 +113,25 @@ def gauges(port: int) -> dict[str, float]:
 
 
 def view(now: dict[str, float], before: dict[str, float], seconds: float, sent: int) -> Table:
-    table = Table(title=f"{sent:,} messages sent", title_justify="left")
-    for column in (
-        "input",
-        "state",
-        "messages",
-        "a second",
-        "waiting in Kafka",
-        "rejected",
-        "last commit",
-        "in silver up to",
-    ):
-        table.add_column(column, justify="left" if column in ("input", "state") else "right")
+    # It must fit into 80 columns.
+    table = Table(title=f"{sent:,} messages sent", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for column in ("input", "state", "messages", "per s", "waiting", "rejected", "commit ago", "silver ago"):
+        left = column in ("input", "state")
+        table.add_column(column, justify="left" if left else "right", no_wrap=left)
 
     def ago(seconds_since_1970: float) -> str:
-        return f"{time.time() - seconds_since_1970:,.0f} s ago" if seconds_since_1970 else "-"
+        return f"{time.time() - seconds_since_1970:,.0f} s" if seconds_since_1970 else "-"
 
     for name in sorted(n.partition('"')[2].rstrip('"}') for n in now if n.startswith("lakehouse_stream_up")):
         v = {g: now[f'lakehouse_stream_{g}{{input="{name}"}}'] for g in GAUGES}
         rate = (v["messages"] - before.get(f'lakehouse_stream_messages{{input="{name}"}}', 0)) / seconds
         table.add_row(
-            *(name, "running" if v["up"] else "[red]not running[/red]", f"{v['messages']:,.0f}", f"{rate:,.0f}"),
+            *(
+                name.removeprefix("shop_event_"),
+                "running" if v["up"] else "[red]not running[/red]",
+                f"{v['messages']:,.0f}",
+                f"{rate:,.0f}",
+            ),
             *(
                 f"{v['lag']:,.0f}",
                 f"{v['rejected']:,.0f}",

@@ -57,6 +57,8 @@ with DAG(
     schedule=None,
     start_date=datetime(2024, 1, 1, tzinfo=UTC),
     catchup=False,
+    # It runs only when somebody asks for it; a paused one would let them wait without a word.
+    is_paused_upon_creation=False,
     max_active_runs=1,
     default_args=default_args(SETTINGS),
     tags=["lakehouse", "quality"],

@@ -42,7 +42,8 @@ SCHEMAS = {
          ("page", pa.string())]
     ),
     "ops.quality": pa.schema(
-        [("entity", pa.string()), ("batch_id", pa.int64()), ("measure", pa.string()), ("value", pa.int64()), ("rows", pa.int64())]
+        [("entity", pa.string()), ("batch_id", pa.int64()), ("measure", pa.string()), ("value", pa.int64()), ("rows", pa.int64()),
+         ("at", INSTANT)]
     ),
     "ops.stream": pa.schema(
         [("at", INSTANT), ("run_id", pa.string()), ("input", pa.string()), ("state", pa.string()), ("error", pa.string()),
@@ -103,7 +104,8 @@ def fill(folder: Path) -> None:
         for b, late, rejected in ((1, 1, 2), (2, 5, 5), (40, 0, 0))
         for m, v in (("rule:late", late), ("rejected", rejected), ("missing:id", 9))
     ]
-    add(folder, "ops.quality", *[("clicks", b, m, v, 10) for b, m, v in figures], ("clicks", 41, "rejected", 0, 0))
+    add(folder, "ops.quality", *[("clicks", b, m, v, 10, at(1)) for b, m, v in figures], ("clicks", 41, "rejected", 0, 0, at(9)),
+        ("interactions", 40, "rows", 10, 10, at(3)), ("interactions", 41, "rows", 4, 4, at(7)), ("interactions", 42, "rows", 0, 0, at(9)))  # fmt: skip
     spent = {at(0): (1, 3, 8), at(1): (2, 4, 12)}
     add(
         folder, "gold.customer_features",

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lakehouse_airflow.lake import Lake, literal
+from lakehouse_airflow.suite import Column, Contract
 
 TABLE = "gold.customer_features"
 NUMBERS = ("int", "bigint", "double", "decimal")
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A column of the contract."""
-
-    name: str
-    type: str
-    description: str
-
-    @property
-    def is_number(self) -> bool:
-        return self.type.startswith(NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -51,26 +36,19 @@ class Figures:
         return (self.mean - before.mean) / before.spread
 
 
-def described(contract: Path) -> list[Feature]:
-    """The contract's columns but for the key; none where the file is not on this machine."""
-    if not contract.is_file():
-        return []
-    (table,) = yaml.load(contract.read_bytes(), Loader=yaml.CSafeLoader)["schema"]
-    return [
-        Feature(p["name"], p["physicalType"], p.get("description", ""))
-        for p in table["properties"]
-        if not p.get("primaryKey")
-    ]
+def described(contract: Contract | None) -> list[Column]:
+    """The contract's columns but for the keys; none without a contract."""
+    return [c for c in contract.columns if not c.key] if contract else []
 
 
-def figures(lake: Lake, features: list[Feature], as_of: datetime) -> dict[str, Figures]:
+def figures(lake: Lake, features: list[Column], as_of: datetime) -> dict[str, Figures]:
     """Figures of the features that the table has, in the snapshot as of an instant."""
     there = {name for name, _ in lake.columns(TABLE)}
     features = [f for f in features if f.name in there]
     asked = []
     for n, f in enumerate(features):
         asked.append(f'count("{f.name}") AS there_{n}')
-        if f.is_number:
+        if f.type.lower().startswith(NUMBERS):
             value = f'CAST("{f.name}" AS DOUBLE)'
             asked += [f"min({value}) AS least_{n}", f"max({value}) AS most_{n}", f"avg({value}) AS mean_{n}"]
             asked += [f"median({value}) AS middle_{n}", f"stddev_pop({value}) AS spread_{n}"]

@@ -69,6 +69,7 @@ class State:
         snapshots: of each instant the newest entry, the latest first: as_of, state, reason, customers, made_at.
         reasons: of rows in quarantine that nobody has decided upon: entity, rule, rows, the most first.
         refused: batches that wait for a person: unit, batch_id, detail.
+        arrivals: when rows of an entity, good or bad, have come last: entity, at.
         stream: of each input the last heartbeat, at most a week old.
     """
 
@@ -77,6 +78,7 @@ class State:
     snapshots: list[dict[str, Any]] = field(default_factory=list)
     reasons: list[dict[str, Any]] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
+    arrivals: list[dict[str, Any]] = field(default_factory=list)
     stream: list[dict[str, Any]] = field(default_factory=list)
 
     def rows(self, table: str) -> int:
@@ -131,7 +133,7 @@ class Lake:
     def table(self, name: str) -> Table:
         """What the log of a table tells."""
         try:
-            opened = self._opened(name)
+            opened = self.opened(name)
             files = pa.table(opened.get_add_actions(flatten=True))
             (commit,) = opened.history(1)
             sizes = files["size_bytes"].to_pylist()
@@ -161,12 +163,16 @@ class Lake:
                 "version": h["version"], "at": datetime.fromtimestamp(h["timestamp"] / 1000, UTC), "operation": h["operation"],
                 "figures": {k: v for k, v in h.get("operationMetrics", {}).items() if k in TOLD},
             }
-            for h in self._opened(name).history(most)
+            for h in self.opened(name).history(most)
         ]  # fmt: skip
+
+    def files(self, name: str) -> list[str]:
+        """The addresses of a table's files, below the table's folder."""
+        return pa.table(self.opened(name).get_add_actions())["path"].to_pylist()
 
     def columns(self, name: str) -> list[tuple[str, str]]:
         """(name, type) of a table's columns."""
-        return [(f.name, str(pa.field(f).type)) for f in self._opened(name).schema().to_arrow()]
+        return [(f.name, str(pa.field(f).type)) for f in self.opened(name).schema().to_arrow()]
 
     def quarantined(self, entity: str, rule: str, first: int, most: int) -> list[dict[str, Any]]:
         """Rows that nobody has decided upon and that have a reason, the newest first: id, raw, reasons."""
@@ -189,12 +195,25 @@ class Lake:
             found.setdefault((r["entity"], r["measure"]), []).append(1 - r["value"] / r["rows"])
         return [{"entity": entity, "measure": measure, "shares": shares} for (entity, measure), shares in found.items()]
 
+    def warned(self, most: int = 20) -> list[dict[str, Any]]:
+        """What the newest runs of validate have warned of, the newest first: run_id, started_at, says (one warning)."""
+        if "ops.runs" not in self.names():
+            return []
+        runs = self.select(VALIDATED, "ops.runs")
+        told = [
+            {"run_id": r["run_id"], "started_at": r["started_at"], "says": line}
+            for r in runs
+            for line in json.loads(r["report"]).get("warnings") or []
+        ]
+        return told[:most]
+
     def select(self, query: str, name: str) -> list[dict[str, Any]]:
         """The rows of a query over a table, which is ``t`` in it; in the SQL of DataFusion."""
-        answer = QueryBuilder().register("t", self._opened(name)).execute(query)
+        answer = QueryBuilder().register("t", self.opened(name)).execute(query)
         return pa.table(answer.read_all()).to_pylist()
 
-    def _opened(self, name: str) -> DeltaTable:
+    def opened(self, name: str) -> DeltaTable:
+        """A table at its newest version."""
         with self._lock:
             opened = self._open.get(name)
         if opened is None:
@@ -221,6 +240,8 @@ NEWEST_RUNS = """
     SELECT stage, run_id, started_at, seconds, status, exit_code, report FROM (
       SELECT *, row_number() OVER (PARTITION BY stage ORDER BY started_at DESC) AS place FROM t)
     WHERE place = 1 ORDER BY started_at"""
+VALIDATED = """
+    SELECT run_id, started_at, report FROM t WHERE stage = 'validate' ORDER BY started_at DESC LIMIT 100"""
 SNAPSHOTS = """
     SELECT as_of, state, reason, customers, made_at FROM (
       SELECT *, row_number() OVER (PARTITION BY as_of ORDER BY batch_id DESC, state = 'published') AS place FROM t)
@@ -235,6 +256,8 @@ REFUSED = """
          latest AS (SELECT unit, input, max(batch_id) AS batch_id FROM plans GROUP BY unit, input)
     SELECT DISTINCT r.unit, r.batch_id, r.detail FROM t r JOIN latest l ON r.unit = l.unit AND r.batch_id = l.batch_id
     WHERE r.stage = 'validate' AND r.state = 'refused' ORDER BY r.unit, r.batch_id"""
+ARRIVALS = """
+    SELECT entity, max("at") AS "at" FROM t WHERE measure = 'rows' AND value > 0 GROUP BY entity ORDER BY entity"""
 PASSING = """
     SELECT entity, measure, value, rows FROM (
       SELECT *, dense_rank() OVER (PARTITION BY entity ORDER BY batch_id DESC) AS place FROM t WHERE rows > 0)
@@ -248,5 +271,6 @@ QUERIES = {
     "runs": ("ops.runs", NEWEST_RUNS),
     "snapshots": ("ops.snapshots", SNAPSHOTS),
     "refused": ("ops.progress", REFUSED),
+    "arrivals": ("ops.quality", ARRIVALS),
     "stream": ("ops.stream", STREAM),
 }

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
-import shutil
+import re
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow_server import Airflow
-from small_warehouse import RUDE_ID, fill
+from small_warehouse import RUDE_ID, add, fill
 from support import airflow_environment
 
 PEOPLE = {"ann": "admin", "vic": "viewer"}
 RUDE = urllib.parse.urlencode({"entity": "clicks", "rule": "[red]rude[/red]"})
 WHO = urllib.parse.urlencode({"customer": RUDE_ID})
 PAGES = (
-    *("", "tables", "tables/bronze.clicks", "tables/quarantine.broken", "quality", f"quality?{RUDE}"),
-    *("features", f"features?{WHO}"),
+    *("", "tables", "tables/bronze.clicks", "tables/silver.interactions", "tables/quarantine.broken", "quality"),
+    *(f"quality?{RUDE}", "features", f"features?{WHO}", "stream"),
     *("report?dag=medallion_batch&run=r1&task=validate", "report?dag=medallion_batch&run=r1&task=none"),
 )
 
@@ -62,6 +63,10 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     fill(folder / "warehouse")
+    now = datetime.now(UTC)
+    beats = ((now - timedelta(minutes=1), 50, 3), (now, 57, 5))
+    rude = ("r", "<b>orders</b>", "running", None, 0)
+    add(folder / "warehouse", "ops.stream", *[(at, *rude, n, 2.5, 6, 0.1, now, now, bad) for at, n, bad in beats])
     broken = folder / "warehouse/quarantine/broken/_delta_log"
     broken.mkdir(parents=True)
     (broken / "00000000000000000000.json").write_text("{")
@@ -145,10 +150,24 @@ def test_the_figures_are_there(site: Site) -> None:
         assert words in overview
     assert "half of it is bad" not in overview, "that batch has been tried again"
     assert "quarantine.broken cannot be read" in overview
-    assert "bronze.clicks" in site.get("tables", "vic")[1]
+    assert "1,240 wait in Kafka" in overview
+    assert re.search(r'<strong class="bad">late</strong> interactions: \d+ d ago', overview)
+    tables = site.get("tables", "vic")[1]
+    assert "bronze.clicks" in tables
+    assert "100% of its files not clustered" not in tables, "there is one file of each"
+    interactions = site.get("tables/silver.interactions", "vic")[1]
+    assert "sorted by customer_id" in interactions
+    assert "one of " in interactions
+    stream = site.get("stream", "vic")[1]
+    assert "&lt;b&gt;orders" in stream
+    rows = re.findall(
+        r'<th scope="row">([a-z ]+).*?</th><td class="number">(.*?)</td>\s*<td class="number">(.*?)</td>', stream
+    )
+    assert ("messages a second", "2.5", "2.5") in rows
+    assert ("rows quarantined", "2", "2") in rows
 
 
-@pytest.mark.parametrize("path", ["", "tables", "quality"])
+@pytest.mark.parametrize("path", ["", "tables", "quality", "features", "stream"])
 def test_before_the_first_batch_a_page_says_what_to_do(site: Site, path: str) -> None:
     aside = site.warehouse.with_name("aside")
     site.warehouse.rename(aside)
@@ -158,22 +177,6 @@ def test_before_the_first_batch_a_page_says_what_to_do(site: Site, path: str) ->
         aside.rename(site.warehouse)
     assert status == 200
     assert "Trigger the DAG <code>medallion_batch</code>" in text
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip(
-            "no chromium is on the path; install it (Debian: apt install chromium) to test the pages in a browser"
-        )
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        yield running
-        running.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -6,15 +6,21 @@ import json
 import random
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import oracle
 import pytest
 from lakehouse.cli import instant
+from lakehouse.maintenance.needs import need
+from lakehouse.maintenance.stage import inspect
 from lakehouse.report import RunReport
 from lakehouse.synthetic.shop import Scale
 from lakehouse.synthetic.stage import generate
+from lakehouse_airflow.health import Health
+from lakehouse_airflow.lake import Lake
+from lakehouse_airflow.suite import Contracts
 from pipeline import GOLD, SILVER, Pipeline, rows_of
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -197,6 +203,21 @@ def test_gold_at_an_earlier_instant_uses_nothing_that_happened_later(shop: Pipel
         "transaction_status = 'Cancelled' AND NOT _first AND valid_from >= '2026-03-06'"
     )
     assert later.where("date < '2026-03-06'").count() > 0
+
+
+def test_the_pages_tell_of_each_table_what_optimize_finds(shop: Pipeline) -> None:
+    lake, contracts = Lake(str(shop.warehouse_path)), Contracts(shop.contracts)
+    health, warehouse = Health(lake, contracts), shop.context("optimize").warehouse
+    worth = {}
+    for name in (f"{layer}.{entity}" for layer in ("staged", "silver") for entity in SILVER):
+        contract = contracts.of(name)
+        told, found = health.need(lake.table(name)), inspect(warehouse, name)
+        # Optimize counts rows only where some are marked as gone.
+        assert replace(told.layout, rows=found.rows) == found, name
+        judged = need(found, contract.z_order_by if contract else ())
+        assert (told.reason, told.optimize) == (judged.reason, judged.optimize), name
+        worth[name] = told.optimize
+    assert set(worth.values()) == {True, False}, "nothing is told apart"
 
 
 def test_a_rerun_with_nothing_new_writes_no_table_version(shop: Pipeline) -> None:

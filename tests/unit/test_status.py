@@ -40,6 +40,7 @@ def test_the_state_is_what_the_tables_say(warehouse: Path) -> None:
         {"entity": "clicks", "rule": "[red]rude[/red]", "rows": 1},
     ]
     assert state.refused == [{"unit": "clicks", "batch_id": 5, "detail": "all of it is bad"}]
+    assert state.arrivals == [{"entity": "interactions", "at": at(7)}]
     assert [(b["input"], b["state"], b["lag"]) for b in state.stream] == [("clicks", "down", 1234)]
 
 
@@ -49,6 +50,19 @@ def test_of_each_rule_the_share_that_passes_by_batch(warehouse: Path) -> None:
         {"entity": "clicks", "measure": "rejected", "shares": [0.8, 0.5, 1.0]},
         {"entity": "clicks", "measure": "rule:late", "shares": [0.9, 0.5, 1.0]},
     ]
+
+
+def test_what_validation_has_warned_of_the_newest_first(warehouse: Path) -> None:
+    two = json.dumps({"warnings": ["clicks of clicks, batch 7: 9 rows", "old"]})
+    for run, hour, report in (("r3", 4, "{}"), ("r4", 5, two)):
+        add(warehouse, "ops.runs", (run, "validate", at(hour), 1.0, "done", 0, report))
+    told = Lake(str(warehouse)).warned()
+    assert [(w["run_id"], w["started_at"], w["says"]) for w in told] == [
+        ("r4", at(5), "clicks of clicks, batch 7: 9 rows"),
+        ("r4", at(5), "old"),
+        ("r2", at(3), "not told"),
+    ]
+    assert len(Lake(str(warehouse)).warned(most=1)) == 1
 
 
 def test_rows_of_a_reason_come_in_pieces(warehouse: Path) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +20,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 
-from lakehouse_airflow import features, lake, reports, wording
+from lakehouse_airflow import day_of_stream, features, lake, reports, wording
+from lakehouse_airflow.health import Freshness, Health, freshness
+from lakehouse_airflow.suite import ConfigurationError, Contracts
 
 HERE = Path(__file__).resolve().parent
 BATCH, REPLAY = "medallion_batch", "quarantine_replay"
@@ -26,12 +32,18 @@ PAGE_ROWS = 20
 
 def build(warehouse: str | None = None) -> FastAPI:
     """The application; the warehouse is that of the DAGs unless another one is named."""
-    contracts = os.environ.get("LAKEHOUSE_CONTRACTS") or str(HERE.parents[2] / "contracts")
-    contract = Path(contracts) / "customer_features.odcs.yaml"
+    contracts = Contracts(Path(os.environ.get("LAKEHOUSE_CONTRACTS") or HERE.parents[2] / "contracts"))
     reports_folder = Path(os.environ.get("LAKEHOUSE_REPORTS") or HERE.parents[2] / "var/reports")
     location = warehouse or os.environ.get("LAKEHOUSE_WAREHOUSE") or "var/warehouse"
     tables, templates = lake.Lake(location), Jinja2Templates(HERE / "templates")
-    templates.env.filters |= {"bars": bars, "ago": wording.ago, "size": wording.size, "number": lambda n: f"{n:,}"}
+    health = Health(tables, contracts)
+    templates.env.filters |= {
+        "bars": bars,
+        "columns": columns,
+        "ago": wording.ago,
+        "size": wording.size,
+        "number": lambda n: f"{n:,}",
+    }
     app = FastAPI(
         title="Lakehouse", docs_url=None, redoc_url=None, openapi_url=None,
         dependencies=[Depends(requires_access_dag("GET", param_dag_id=BATCH))],
@@ -48,6 +60,10 @@ def build(warehouse: str | None = None) -> FastAPI:
         except FileNotFoundError:
             return page(request, "empty.html")
 
+    @app.exception_handler(ConfigurationError)
+    def wrong_contract(request: Request, error: ConfigurationError) -> Response:
+        return page(request, "wrong.html", error=error)
+
     @app.exception_handler(401)
     def to_the_login(request: Request, error: HTTPException) -> Response:
         root = request.scope.get("root_path", "")
@@ -59,15 +75,22 @@ def build(warehouse: str | None = None) -> FastAPI:
         found = state(request)
         if isinstance(found, HTMLResponse):
             return found
-        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        return page(request, "overview.html", state=found, flow=flow(found, tables.since(today)), runs=runs(found))
+        now = datetime.now(UTC)
+        done = tables.since(now.replace(hour=0, minute=0, second=0, microsecond=0))
+        fresh = freshness(found, contracts.read())
+        return page(
+            request, "overview.html", state=found, flow=flow(found, done, fresh, now), fresh=fresh, runs=runs(found)
+        )
 
     @app.get("/tables", response_class=HTMLResponse)
     def all_tables(request: Request) -> HTMLResponse:
         found = state(request)
-        return (
-            found if isinstance(found, HTMLResponse) else page(request, "tables.html", state=found, layers=lake.LAYERS)
-        )
+        if isinstance(found, HTMLResponse):
+            return found
+        with ThreadPoolExecutor(lake.WORKERS) as pool:
+            sound = [t for t in found.tables.values() if not t.error]
+            needs = dict(zip((t.name for t in sound), pool.map(health.need, sound), strict=True))
+        return page(request, "tables.html", state=found, layers=lake.LAYERS, needs=needs)
 
     @app.get("/tables/{name}", response_class=HTMLResponse)
     def one_table(request: Request, name: str) -> HTMLResponse:
@@ -75,8 +98,12 @@ def build(warehouse: str | None = None) -> FastAPI:
             raise HTTPException(404, f"no table {name}")
         table = tables.table(name)
         if table.error:
-            return page(request, "table.html", table=table, columns=[], history=[])
-        return page(request, "table.html", table=table, columns=tables.columns(name), history=tables.history(name))
+            return page(request, "table.html", table=table)
+        contract = contracts.of(name)
+        return page(
+            request, "table.html", table=table, columns=tables.columns(name), history=tables.history(name), contract=contract,
+            promised={c.name: c for c in contract.columns} if contract else {}, need=health.need(table),
+        )  # fmt: skip
 
     @app.get("/quality", response_class=HTMLResponse)
     def quality(
@@ -90,7 +117,7 @@ def build(warehouse: str | None = None) -> FastAPI:
         rows = tables.quarantined(entity, rule, first, PAGE_ROWS) if chosen and trusted else []
         return page(
             request, "quality.html", state=found, chosen=chosen, rows=rows, first=first, most=PAGE_ROWS, trusted=trusted,
-            passing=tables.passing(), person=user.get_name(), replay=REPLAY,
+            passing=tables.passing(), warned=tables.warned(), person=user.get_name(), replay=REPLAY,
         )  # fmt: skip
 
     @app.get("/features", response_class=HTMLResponse)
@@ -101,7 +128,7 @@ def build(warehouse: str | None = None) -> FastAPI:
         instants = [s["as_of"] for s in found.snapshots if s["state"] != "expired"]
         if not instants or features.TABLE not in found.tables or found.tables[features.TABLE].error:
             return page(request, "features.html", as_of=None)
-        trusted, known, as_of = may_see_persons(user), features.described(contract), instants[0]
+        trusted, known, as_of = may_see_persons(user), features.described(contracts.of(features.TABLE)), instants[0]
         before = instants[1] if len(instants) > 1 else None
         shown = customer.strip() if trusted else ""
         return page(
@@ -110,6 +137,14 @@ def build(warehouse: str | None = None) -> FastAPI:
             customer_id=shown, row=features.customer(tables, shown, as_of) if shown else None,
             events=features.timeline(tables, shown) if shown else [],
         )  # fmt: skip
+
+    @app.get("/stream", response_class=HTMLResponse)
+    def stream(request: Request) -> HTMLResponse:
+        found = state(request)
+        if isinstance(found, HTMLResponse):
+            return found
+        figures = day_of_stream.day(tables, datetime.now(UTC))
+        return page(request, "stream.html", beats={b["input"]: b for b in found.stream}, figures=figures)
 
     @app.get("/report", response_class=HTMLResponse)
     def report_(request: Request, user: GetUserDep, dag: str, run: str, task: str) -> HTMLResponse:
@@ -141,28 +176,68 @@ def bars(shares: list[float]) -> list[tuple[int, float]]:
     return [(n, round(100 * f / highest, 1) if highest else 0.0) for n, f in enumerate(failing)]
 
 
-def flow(found: lake.State, today: dict[str, Any]) -> list[dict[str, Any]]:
-    """The steps from source to gold with all rows and today's, for the picture."""
+def columns(values: list[float | None]) -> list[tuple[int, float]]:
+    """(place, height) of a bar for each value that there is, on a scale from nothing to the highest of them; of 100 in height."""
+    highest = max((v for v in values if v is not None), default=0)
+    return [(n, round(100 * v / highest, 1) if highest else 0.0) for n, v in enumerate(values) if v is not None]
 
-    def sums(tables: str, figure: str) -> int:
-        return sum(figures[figure] for table, figures in today.items() if table.startswith(tables))
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the flow, for the picture.
+
+    Attributes:
+        figure, what: all there is, and what it counts.
+        today: what has been done since midnight.
+        stage: which stage fills it.
+        late: the tables that are older than they may be, and since when.
+        fresh: whether there is a promise, and none is late.
+    """
+
+    name: str
+    figure: int
+    what: str
+    today: list[str]
+    stage: str = ""
+    late: list[str] = field(default_factory=list)
+    fresh: bool = False
+
+
+def flow(found: lake.State, done: Mapping[str, Counter[str]], fresh: list[Freshness], now: datetime) -> list[Step]:
+    """The steps from source to gold: what there is, what today's runs have done, and what is late."""
+
+    def today(tables: str, *figures: str) -> str:
+        return f"{sum(of[f] for table, of in done.items() if table.startswith(tables) for f in figures):,}"
 
     def rows(layer: str) -> int:
         # The histories hold the same entities again.
         return sum(t.rows for t in found.tables.values() if t.layer == layer and not t.name.endswith("_history"))
 
+    def promise(layer: str) -> tuple[list[str], bool]:
+        promised = [f for f in fresh if f.table.startswith(layer)]
+        late = [f"{f.table.split('.')[1]}: {wording.ago(f.newest, now)}" for f in promised if f.late(now)]
+        return late, bool(promised) and not late
+
     newest = next((s for s in found.snapshots if s["state"] == "published"), None)
+    inputs = [name for name, t in found.tables.items() if t.layer == "bronze"]
+    waiting = [f"{sum(b['lag'] for b in found.stream):,} wait in Kafka"] if found.stream else []
+    quarantined = f"{today('staged.', 'rows_quarantined')} quarantined today"
     return [
-        {"name": "Bronze", "what": "rows as received", "rows": rows("bronze"), "today": sums("bronze.", "rows_in")},
-        {"name": "Staged", "what": "rows that pass", "rows": rows("staged"), "today": sums("staged.", "rows_accepted")},
-        {
-            "name": "Silver", "what": "keys as they are now", "rows": rows("silver"),
-            "today": sum(sums("silver.", f) for f in ("inserted", "updated", "deleted")),
-        },
-        {
-            "name": "Gold", "what": f"customers as of {newest['as_of']:%Y-%m-%d %H:%M}" if newest else "no snapshot",
-            "rows": newest["customers"] if newest else 0, "today": sums("gold.customer_features", "rows_written"),
-        },
+        Step("Sources", len(inputs), "inputs", [f"{today('bronze.', 'files_loaded')} files today", *waiting]),
+        Step("Bronze", rows("bronze"), "rows as received", [f"{today('bronze.', 'rows_in')} today"], "ingest"),
+        Step(
+            "Staged", rows("staged"), "rows that pass",
+            [f"{today('staged.', 'rows_accepted')} accepted today", quarantined], "validate",
+        ),
+        Step(
+            "Silver", rows("silver"), "keys as they are now",
+            [f"{today('silver.', 'inserted', 'updated', 'deleted')} changed today"], "merge", *promise("silver."),
+        ),
+        Step(
+            "Gold", newest["customers"] if newest else 0,
+            f"customers as of {newest['as_of']:%Y-%m-%d %H:%M}" if newest else "no snapshot",
+            [f"{today('gold.customer_features', 'rows_written')} written today"], "featurize", *promise("gold."),
+        ),
     ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Any
 from urllib.parse import unquote
 
 TARGET_BYTES = 128 * 1024 * 1024
@@ -14,10 +15,12 @@ SMALL_FILES = 8
 """How many files a partition may have beyond what its size asks for."""
 MOST_UNCLUSTERED = 0.3
 """The share of a table's files that may have come since it was last clustered. Clustering rewrites all of them."""
-
-
 MOST_MARKED = 0.1
 """The share of a table's rows that may only be marked as gone: a reader reads them, and drops them."""
+ADDED = ("numAddedFiles", "numTargetFilesAdded", "numFiles")
+"""What the operations of Delta call the files that they have added."""
+MARKED = ("numTargetRowsUpdated", "numTargetRowsDeleted")
+"""What MERGE calls the rows that are no longer there as they were."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,19 @@ class Need:
         if self.marked > MOST_MARKED:
             reasons.append(f"{self.marked:.0%} of the rows in its files are marked as gone")
         return " and ".join(reasons) or "is fine"
+
+
+def commit(operation: str, parameters: Mapping[str, Any], metrics: Mapping[str, Any]) -> Commit:
+    """A version of a table from its entry in the table's history."""
+    compacted = operation == "OPTIMIZE"
+    # Without a vector, files are written anew without the rows.
+    marks = any(int(metrics.get(f"numTargetDeletionVectors{how}") or 0) for how in ("Added", "Updated"))
+    return Commit(
+        files_added=int(next((metrics[m] for m in ADDED if metrics.get(m)), 0)),
+        rows_marked=sum(int(metrics.get(m) or 0) for m in MARKED) if marks else 0,
+        compacted=compacted,
+        clustered=compacted and parameters.get("zOrderBy", "[]") != "[]",
+    )
 
 
 def layout(files: Iterable[str], partition_columns: int, size: int, commits: Iterable[Commit], rows: int = 0) -> Layout:

@@ -5,22 +5,17 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from lakehouse import progress, retention
 from lakehouse.cli import Context
 from lakehouse.contracts import Contract
 from lakehouse.errors import UsageError
-from lakehouse.maintenance.needs import Commit, Layout, Need, layout, need
+from lakehouse.maintenance.needs import Layout, Need, commit, layout, need
 from lakehouse.parallel import side_by_side
 from lakehouse.tables import Warehouse
 
 OPERATIONS = (progress.TABLE, "ops.files", "ops.quality", "ops.runs", "ops.snapshots", "ops.stream")
-ADDED = ("numAddedFiles", "numTargetFilesAdded", "numFiles")
-"""What the operations of Delta call the files that they have added."""
-MARKED = ("numTargetRowsUpdated", "numTargetRowsDeleted")
-"""What MERGE calls the rows that are no longer there as they were."""
 COMMITS = 1_000
 """How far back the last clustering is looked for."""
 
@@ -74,7 +69,7 @@ def inspect(warehouse: Warehouse, table: str) -> Layout:
     assert detail is not None
     history = warehouse.spark.sql(f"DESCRIBE HISTORY {name} LIMIT {COMMITS}")
     commits = [
-        _commit(row)
+        commit(row["operation"], row["operationParameters"] or {}, row["operationMetrics"] or {})
         for row in history.select("version", "operation", "operationParameters", "operationMetrics")
         .orderBy(F.desc("version"))
         .collect()
@@ -83,19 +78,6 @@ def inspect(warehouse: Warehouse, table: str) -> Layout:
     # Answered by the log, too; asked for only where it says something.
     number = rows.count() if any(c.rows_marked for c in commits) else 0
     return layout(rows.inputFiles(), len(detail["partitionColumns"]), detail["sizeInBytes"], commits, number)
-
-
-def _commit(version: Row) -> Commit:
-    metrics, parameters = version["operationMetrics"] or {}, version["operationParameters"] or {}
-    compacted = version["operation"] == "OPTIMIZE"
-    # Without a vector, files are written anew without the rows.
-    marks = any(int(metrics.get(f"numTargetDeletionVectors{how}") or 0) for how in ("Added", "Updated"))
-    return Commit(
-        files_added=int(next((metrics[m] for m in ADDED if metrics.get(m)), 0)),
-        rows_marked=sum(int(metrics.get(m) or 0) for m in MARKED) if marks else 0,
-        compacted=compacted,
-        clustered=compacted and parameters.get("zOrderBy", "[]") != "[]",
-    )
 
 
 def _optimize(context: Context, table: str, contract: Contract | None, wanted: Need, deadline: float) -> None:
