@@ -285,6 +285,7 @@ def main() -> int:
     p.add_argument("--daily", type=int, default=7, help="of them, days that come one by one after the first load")
     p.add_argument("--master", default="local[2]")
     p.add_argument("--folder", help="where to work (default: a temporary folder)")
+    p.add_argument("--keep", action="store_true", help="leave files and warehouses there, and say where")
     options = p.parse_args()
     target = ROOT / "var/bench" / f"{options.scale}-{options.days}-days"
     target.mkdir(parents=True, exist_ok=True)
@@ -305,7 +306,10 @@ def main() -> int:
         CONSOLE.print(f"results.json and results.svg are in {target.relative_to(ROOT)}")
         return 0 if all(same.values()) else 1
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if options.keep:
+            CONSOLE.print(f"{folder}/warehouse is kept")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
