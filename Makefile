@@ -6,7 +6,7 @@ IN := . bin/env &&
 
 EXAMPLES ?= var/demo/online_retail/warehouse
 
-.PHONY: help setup demo ui status up down examples kafka stream-demo test test-long equivalence bench check unit format lock docs clean
+.PHONY: help setup demo ui status up down examples kafka stream-demo test test-long equivalence bench check unit format lock docs pictures clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -66,6 +66,9 @@ format: setup ## format the code and mend what can be mended
 
 docs: setup ## write what follows from the catalogue and the contracts
 	@$(IN) python bin/generate-docs
+
+pictures: setup ## the pictures of docs/, from the warehouse of `make demo`; needs Chromium
+	@$(IN) python bin/pictures.py
 
 lock: setup ## pin requirements.in into requirements.txt
 	@$(IN) uv pip compile -q --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" requirements.in -o requirements.txt

@@ -160,6 +160,7 @@ def main() -> int:
     p.add_argument("--rows", type=int, default=20_000, help="size of the shop that is replayed")
     p.add_argument("--rate", type=float, default=500, help="messages a second")
     p.add_argument("--seconds", type=float, help="end by itself after so long")
+    p.add_argument("--keep", metavar="FOLDER", help="a new folder, in which the warehouse is left")
     options = p.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     state = Path(tempfile.mkdtemp(prefix="lakehouse-stream-demo-"))
@@ -193,8 +194,10 @@ def main() -> int:
     except KeyboardInterrupt:
         pass
     finally:
+        if options.keep:
+            shutil.move(state / "warehouse", options.keep)
         shutil.rmtree(state, ignore_errors=True)
-    CONSOLE.print("ended; nothing is left running, and nothing on disk")
+    CONSOLE.print(f"ended; nothing is left running, and {options.keep or 'nothing'} on disk")
     return 0
 
 

@@ -1,7 +1,9 @@
-"""Profile: files or a table, and a contract proposed from them for a person to edit.
+"""Profile: files or a table, and what follows from them, for a person to edit.
 
-Writes <out>/contracts/<entity>.odcs.yaml and, for files, <out>/sources/<entity>/ with the source that
-reads them and the SELECT from their columns to the contract's.
+Of an entity that is new: <out>/contracts/<entity>.odcs.yaml and, for files, <out>/sources/<entity>/ with the
+source that reads them and the SELECT from their columns to the contract's.
+With --source, of entities that have a contract: <out>/sources/<source>/ with a SELECT for each of them, in
+which the received columns are those of the contract that they look like.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lakehouse import cli
+from lakehouse.contracts import entities, select_entities
 from lakehouse.errors import UsageError
-from lakehouse.odcs import IDENTIFIER
+from lakehouse.odcs import IDENTIFIER, load_contracts
 from lakehouse.report import RunReport
 
 
@@ -22,7 +25,16 @@ def build_parser() -> argparse.ArgumentParser:
     what = p.add_mutually_exclusive_group(required=True)
     what.add_argument("--files", metavar="LOCATION", help="a file, or a folder of files with the same columns")
     what.add_argument("--table", metavar="NAME", help="a table of the catalog, or the folder of a Delta table")
-    p.add_argument("--entity", metavar="NAME", required=True, help="what one row is, in the plural: lower-case letters")
+    p.add_argument(
+        "--entity",
+        metavar="NAME",
+        required=True,
+        help="what one row is, in the plural: lower-case letters; with --source, NAME,... of all that the files tell of",
+    )
+    p.add_argument("--source", metavar="NAME", help="a new source, of which the entities' contracts are there already")
+    p.add_argument(
+        "--contracts", metavar="DIR", help="folder of *.odcs.yaml files, for --source (default: the project's)"
+    )
     p.add_argument("--out", metavar="DIR", required=True, help="folder to write the proposal into")
     p.add_argument("--format", choices=("csv", "json", "parquet"), help="of the files (default: by their names)")
     p.add_argument("--sep", metavar="CHARACTER", help="of CSV files (default: a comma)")
@@ -34,8 +46,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace, report: RunReport) -> None:
-    if not IDENTIFIER.fullmatch(args.entity):
-        raise UsageError(f"--entity {args.entity}: no table name", todo="Use lower-case letters, digits and _.")
+    for option, name in (("--source", args.source or "x"), ("--entity", args.entity if not args.source else "x")):
+        if not IDENTIFIER.fullmatch(name):
+            raise UsageError(f"{option} {name}: no name of a table", todo="Use lower-case letters, digits and _.")
+    if args.source and args.table:
+        raise UsageError("--source reads files", todo="Name them with --files.")
+    contracts = (
+        list(select_entities(entities(load_contracts(args.contracts)), args.entity.split(",")).values())
+        if args.source
+        else []
+    )
     if args.limit < 0:
         raise UsageError(f"--limit {args.limit}: below 0")
 
@@ -50,7 +70,10 @@ def main(args: argparse.Namespace, report: RunReport) -> None:
         return
     options = {k: v for k, v in (("sep", args.sep), ("encoding", args.encoding)) if v}
     rows, origin = stage.profile_files(spark, args.files, args.format, options, args.limit, report)
-    stage.propose(rows, args.entity, args.key, out, report, origin)
+    if args.source:
+        stage.propose_source(rows, args.source, contracts, args.key, out, report, origin)
+    else:
+        stage.propose(rows, args.entity, args.key, out, report, origin)
 
 
 if __name__ == "__main__":

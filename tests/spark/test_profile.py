@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import gzip
 import random
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import yaml
 from datacontract.data_contract import DataContract
 from lakehouse.cli import instant
+from lakehouse.contracts import entities
 from lakehouse.errors import ConfigurationError, UsageError
-from lakehouse.odcs import load_contract
+from lakehouse.odcs import load_contract, load_contracts
 from lakehouse.profiling import stage
 from lakehouse.report import RunReport
 from pipeline import Pipeline
 from pyspark.sql import SparkSession
+from support import ROOT
 
 ROWS = 400
 
@@ -122,3 +125,49 @@ def test_what_cannot_be_profiled_is_said(
         (folder / name).write_text(text)
     with pytest.raises(UsageError, match=message):
         stage.profile_files(spark, str(folder), None, {}, 0, report())
+
+
+def test_a_new_source_of_known_entities_needs_what_was_not_received_and_no_more(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """Orders whose columns are called otherwise: the proposal, one word written by a person, and all of it is in silver."""
+    files = tmp_path / "landing/webshop"
+    files.mkdir(parents=True)
+    lines = ["Order No,Buyer,SKU,Department,Unit Price,Ordered At,Total,State"]
+    lines += [
+        f"W{n:04},K{n % 7},P{n % 5},toys,9.50,2026-03-{n % 28 + 1:02}T10:00:00Z,{n}.50,Completed" for n in range(100)
+    ]
+    (files / "orders.csv").write_text("\n".join(lines))
+    texts, origin = stage.profile_files(spark, str(files), None, {}, 0, report())
+    contracts = entities(load_contracts(ROOT / "contracts"))
+    chosen = [contracts[e] for e in ("customers", "products", "transactions")]
+    own = report()
+    folder = stage.propose_source(texts, "webshop", chosen, None, tmp_path, own, origin)
+    assert folder == tmp_path / "sources/webshop"
+    missing = "nothing received looks like it; write a column or a text such as 'unknown'"
+    assert own.warnings == [
+        f"customers.customer_type: required, one of regular, premium: {missing}",
+        f"transactions.payment_method: required: {missing}",
+    ]
+    for file, value in (("customers", "'regular'"), ("transactions", "'unknown'")):
+        path = folder / f"{file}.sql"
+        assert path.read_text().count("NULL AS") == 1
+        path.write_text(path.read_text().replace("NULL AS", f"{value} AS"))
+    pipeline = Pipeline(spark, tmp_path, sources=tmp_path / "sources")
+    pipeline.batch("webshop", "2026-03-20")
+    silver = pipeline.table("silver.transactions").select(
+        "transaction_id", "order_id", "customer_id", "product_id", "amount", "payment_method", "transaction_status"
+    )
+    assert sorted(map(tuple, silver.collect())) == [
+        (f"W{n:04}", f"W{n:04}", f"K{n % 7}", f"P{n % 5}", Decimal(f"{n}.50"), "unknown", "Completed")
+        for n in range(100)
+    ]
+    products = pipeline.table("silver.products").select("product_id", "category", "price")
+    assert sorted(map(tuple, products.collect())) == [(f"P{n}", "toys", Decimal("9.50")) for n in range(5)]
+    assert pipeline.table("silver.customers").count() == 7
+    # Of 19 days; a customer is there from the day of the earliest order.
+    spent = {f"K{k}": sum(Decimal(f"{n}.50") for n in range(100) if n % 7 == k and n % 28 < 19) for k in range(7)}
+    features = pipeline.table("gold.customer_features").select("customer_id", "total_spend").collect()
+    assert {r[0]: r[1] for r in features} == spent
+    with pytest.raises(ConfigurationError, match="already there"):
+        stage.propose_source(texts, "webshop", chosen, None, tmp_path, report(), origin)

@@ -97,7 +97,13 @@ def contract(name: str, figures: Sequence[Figures], key: str, key_repeats: bool)
 
 
 def source(
-    input_name: str, entity: str, path: str, pattern: str, format_: str, options: dict[str, str], columns: Sequence[str]
+    input_name: str,
+    entities: Sequence[str],
+    path: str,
+    pattern: str,
+    format_: str,
+    options: dict[str, str],
+    columns: Sequence[str],
 ) -> str:
     """The ``source.yaml`` that reads the profiled files."""
     declared: dict[str, Any] = {"path": path, "format": format_, "columns": list(columns)}
@@ -105,7 +111,7 @@ def source(
         declared["pattern"] = pattern
     if options:
         declared["options"] = options
-    declared["entities"] = [entity]
+    declared["entities"] = list(entities)
     return yaml.safe_dump({"inputs": {input_name: declared}}, sort_keys=False, allow_unicode=True, width=120)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse.contracts import Contract
 from lakehouse.errors import ConfigurationError, UsageError
 from lakehouse.ingestion import readers
 from lakehouse.ingestion.landing import Landing, Unreadable, is_uri
 from lakehouse.odcs import load_contract
-from lakehouse.profiling import measure, proposal
+from lakehouse.profiling import matching, measure, proposal
 from lakehouse.report import RunReport
 from lakehouse.sources import Input
 from lakehouse.sql import quote
@@ -112,16 +114,8 @@ def propose(
         UsageError: there are no rows, or there is no such column.
         ConfigurationError: a file is already there.
     """
-    with report.step("measure"):
-        figures = measure.figures(texts)
-    if not figures or not figures[0].rows:
-        raise UsageError("no rows", todo="Profile data that have some.")
+    figures, chosen, unique = _measured(texts, key, report)
     names = [f.name for f in figures]
-    if key is not None and key not in names:
-        raise UsageError(f"--key {key}: no such column", todo=f"Received are: {', '.join(names)}.")
-    candidates = [key] if key else proposal.key_candidates(figures)
-    unique = next((c for c in candidates if not measure.repeats(texts, c)), None)
-    chosen = unique or (candidates or [max(figures, key=lambda f: (f.given, f.distinct)).name])[0]
     if unique is None:
         report.warn(f"no column is a key by its values; {chosen} is proposed: look at it")
     files = {out / f"contracts/{entity}.odcs.yaml": proposal.contract(entity, figures, chosen, unique is None)}
@@ -130,16 +124,10 @@ def propose(
         folder = out / "sources" / entity
         received = f"{entity}_files"
         files[folder / "source.yaml"] = proposal.source(
-            received, entity, origin["path"], origin["pattern"], origin["format"], options, names
+            received, [entity], origin["path"], origin["pattern"], origin["format"], options, names
         )
         files[folder / f"{entity}.sql"] = proposal.select(received, names)
-    for file in files:
-        if file.exists():
-            raise ConfigurationError("is already there", where=str(file), todo="Choose another --out or --entity.")
-    for file, text in files.items():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-        report.say(f"wrote {file}")
+    _write(files, report)
     contract = load_contract(next(iter(files)))
     for column, f in zip(contract.columns, figures, strict=True):
         facts = [
@@ -151,6 +139,81 @@ def propose(
         report.say(f"{column.name}: {', '.join(facts)} (from {f.name!r})")
     report.count(f"silver.{entity}", rows_profiled=figures[0].rows, columns=len(figures))
     return next(iter(files))
+
+
+def propose_source(
+    texts: DataFrame,
+    source: str,
+    contracts: Sequence[Contract],
+    key: str | None,
+    out: Path,
+    report: RunReport,
+    origin: dict[str, str],
+) -> Path:
+    """Measure the rows of files and write ``sources/<source>/`` below ``out``: the source, and a SELECT for each contract.
+
+    Args:
+        source: its name, and that of its folder below the landing folder.
+        contracts: of the entities that it feeds.
+        key, origin: as in ``propose``.
+
+    Returns:
+        The folder that was written.
+
+    Raises:
+        UsageError: there are no rows, or there is no such column.
+        ConfigurationError: a file is already there.
+    """
+    figures, _, unique = _measured(texts, key, report)
+    names = [f.name for f in figures]
+    options = {k: v for k, v in origin.items() if k not in ("path", "pattern", "format")}
+    folder, received = out / "sources" / source, f"{source}_files"
+    entities = [c.name for c in contracts]
+    files = {
+        folder / "source.yaml": proposal.source(
+            received, entities, source, origin["pattern"], origin["format"], options, names
+        )
+    }
+    for contract in contracts:
+        # What is unique in the files is a key of what a line of them is: of the last entity, the others come along.
+        matches = matching.match(contract, figures, unique if contract is contracts[-1] else None)
+        files[folder / f"{contract.name}.sql"] = matching.select(received, matches, names)
+        for m in matches:
+            place = f"{contract.name}.{m.column.name}"
+            if m.received is not None:
+                report.say(f"{place}: from {m.received!r}" + (f" ({m.remark})" if m.remark else ""))
+            elif m.remark:
+                report.warn(f"{place}: {m.remark}")
+    _write(files, report)
+    report.count(received, rows_profiled=figures[0].rows, columns=len(figures))
+    return folder
+
+
+def _measured(texts: DataFrame, key: str | None, report: RunReport) -> tuple[list[measure.Figures], str, str | None]:
+    """The figures, the likeliest key, and the column that is one by its values, if there is one."""
+    with report.step("measure"):
+        figures = measure.figures(texts)
+    if not figures or not figures[0].rows:
+        raise UsageError("no rows", todo="Profile data that have some.")
+    names = [f.name for f in figures]
+    if key is not None and key not in names:
+        raise UsageError(f"--key {key}: no such column", todo=f"Received are: {', '.join(names)}.")
+    candidates = [key] if key else proposal.key_candidates(figures)
+    unique = next((c for c in candidates if not measure.repeats(texts, c)), None)
+    likeliest = unique or (candidates or [max(figures, key=lambda f: (f.given, f.distinct)).name])[0]
+    return figures, likeliest, unique
+
+
+def _write(files: dict[Path, str], report: RunReport) -> None:
+    for file in files:
+        if file.exists():
+            raise ConfigurationError(
+                "is already there", where=str(file), todo="Choose another --out, --entity or --source."
+            )
+    for file, text in files.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        report.say(f"wrote {file}")
 
 
 def _kind(path: str) -> str:
