@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lakehouse import cli
-from lakehouse.contracts import entities, select_entities
+from lakehouse.contracts import Contract, entities
 from lakehouse.errors import UsageError
 from lakehouse.odcs import IDENTIFIER, load_contracts
 from lakehouse.report import RunReport
@@ -46,16 +46,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace, report: RunReport) -> None:
-    for option, name in (("--source", args.source or "x"), ("--entity", args.entity if not args.source else "x")):
-        if not IDENTIFIER.fullmatch(name):
+    for option, name in (("--source", args.source), ("--entity", None if args.source else args.entity)):
+        if name and not IDENTIFIER.fullmatch(name):
             raise UsageError(f"{option} {name}: no name of a table", todo="Use lower-case letters, digits and _.")
     if args.source and args.table:
         raise UsageError("--source reads files", todo="Name them with --files.")
-    contracts = (
-        list(select_entities(entities(load_contracts(args.contracts)), args.entity.split(",")).values())
-        if args.source
-        else []
-    )
+    contracts = _contracts(args) if args.source else []
     if args.limit < 0:
         raise UsageError(f"--limit {args.limit}: below 0")
 
@@ -74,6 +70,19 @@ def main(args: argparse.Namespace, report: RunReport) -> None:
         stage.propose_source(rows, args.source, contracts, args.key, out, report, origin)
     else:
         stage.propose(rows, args.entity, args.key, out, report, origin)
+
+
+def _contracts(args: argparse.Namespace) -> list[Contract]:
+    """Those of the named entities, parents first."""
+    known = entities(load_contracts(args.contracts))
+    asked = [name.strip() for name in args.entity.split(",")]
+    for name in asked:
+        if name not in known:
+            raise UsageError(
+                f"--entity {name}: has no contract",
+                todo=f"Leave out --source to have one proposed. There are: {', '.join(known)}.",
+            )
+    return [contract for name, contract in known.items() if name in asked]
 
 
 if __name__ == "__main__":

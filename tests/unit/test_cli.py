@@ -111,9 +111,15 @@ def test_help_explains_itself(stage: str) -> None:
         ("merge", ["--warehouse", "w", "--contracts", "nowhere"], 64, "--contracts nowhere: no such folder"),
         ("merge", ["--warehouse", "w", "--conf-file", "nowhere.yaml"], 78, "nowhere.yaml: cannot be read"),
         ("generate", ["--landing", "x", "--rows", "3"], 64, "--rows 3: out of range"),
+        ("profile_data", ["--files", "f", "--out", "o", "--entity", "No"], 64, "--entity No: no name of a table"),
+        (
+            "profile_data", ["--files", "f", "--out", "o", "--entity", "customers,none", "--source", "s"], 64,
+            "--entity none: has no contract",
+        ),
+        ("profile_data", ["--table", "t", "--out", "o", "--entity", "customers", "--source", "s"], 64, "--source reads files"),
         ("generate", [], 64, "the following arguments are required: --landing"),
     ],
-)
+)  # fmt: skip
 def test_wrong_arguments_give_one_line_and_no_stack_trace(stage: str, args: list[str], code: int, words: str) -> None:
     done = script(stage, *args)
     assert done.returncode == code, done.stderr
