@@ -61,6 +61,24 @@ def figures(lake: Lake, features: list[Column], as_of: datetime) -> dict[str, Fi
     return found
 
 
+class Snapshots:
+    """The figures of snapshots; asked for once for each version of the table."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._version = -1
+        self._known: dict[datetime, dict[str, Figures]] = {}
+
+    def figures(self, features: list[Column], as_of: datetime) -> dict[str, Figures]:
+        """As ``figures`` tells them."""
+        version = self._lake.opened(TABLE).version()
+        if version != self._version:
+            self._version, self._known = version, {}
+        if as_of not in self._known:
+            self._known[as_of] = figures(self._lake, features, as_of)
+        return self._known[as_of]
+
+
 def customer(lake: Lake, customer_id: str, as_of: datetime) -> dict[str, Any] | None:
     """A customer's row in a snapshot; None if it has none."""
     query = f"SELECT * FROM t WHERE customer_id = {literal(customer_id)} AND {_snapshot(as_of)}"  # noqa: S608

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import statistics
+from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from lakehouse_airflow import features
 from lakehouse_airflow.features import Figures
 from lakehouse_airflow.lake import Lake
 from lakehouse_airflow.suite import Column, Contracts
-from small_warehouse import RUDE_ID, at, fill
+from small_warehouse import RUDE_ID, add, at, fill
 from support import ROOT
 
 KNOWN = [
@@ -35,6 +37,17 @@ def test_figures_of_one_snapshot(lake: Lake) -> None:
     assert found["total_spend"] == Figures(0.0, 2.0, statistics.median(spent), mean, 12.0, pytest.approx(spread))
     assert found["session_count"] == Figures(0.75, 7.0, 7.0, 7.0, 7.0, 0.0)
     assert found["segment"] == Figures(0.25)
+
+
+def test_figures_are_asked_for_again_when_the_table_has_changed(tmp_path: Path) -> None:
+    fill(tmp_path)
+    lake = Lake(str(tmp_path))
+    snapshots = features.Snapshots(lake)
+    before = snapshots.figures(KNOWN, at(0))["total_spend"]
+    assert snapshots.figures(KNOWN, at(0))["total_spend"] is before
+    assert snapshots.figures(KNOWN, at(1))["total_spend"].most == 12
+    add(tmp_path, features.TABLE, ("c9", at(0), Decimal(40), 1, "Loyal"))
+    assert snapshots.figures(KNOWN, at(0))["total_spend"].most == 40
 
 
 def test_a_mean_has_moved_by_so_many_of_the_earlier_standard_deviations(lake: Lake) -> None:

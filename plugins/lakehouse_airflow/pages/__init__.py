@@ -36,7 +36,7 @@ def build(warehouse: str | None = None) -> FastAPI:
     reports_folder = Path(os.environ.get("LAKEHOUSE_REPORTS") or HERE.parents[2] / "var/reports")
     location = warehouse or os.environ.get("LAKEHOUSE_WAREHOUSE") or "var/warehouse"
     tables, templates = lake.Lake(location), Jinja2Templates(HERE / "templates")
-    health = Health(tables, contracts)
+    health, snapshots = Health(tables, contracts), features.Snapshots(tables)
     templates.env.filters |= {
         "bars": bars,
         "columns": columns,
@@ -133,7 +133,7 @@ def build(warehouse: str | None = None) -> FastAPI:
         shown = customer.strip() if trusted else ""
         return page(
             request, "features.html", as_of=as_of, before=before, features=known, trusted=trusted, replay=REPLAY,
-            now_=features.figures(tables, known, as_of), earlier=features.figures(tables, known, before) if before else {},
+            now_=snapshots.figures(known, as_of), earlier=snapshots.figures(known, before) if before else {},
             customer_id=shown, row=features.customer(tables, shown, as_of) if shown else None,
             events=features.timeline(tables, shown) if shown else [],
         )  # fmt: skip
