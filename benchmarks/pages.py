@@ -49,6 +49,8 @@ def main() -> int:
     p.add_argument("--warehouse", required=True)
     p.add_argument("--times", type=int, default=9, help="how often each page is asked for")
     options = p.parse_args()
+    if options.times < 2:
+        p.error("--times: at least 2, of which the first is told by itself")
     tables = lake.Lake(str(Path(options.warehouse).resolve()))
     rows = sum(t.rows for t in tables.state().tables.values())
     table = Table(title=f"{rows:,} rows in all tables", title_justify="left")

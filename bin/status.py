@@ -20,10 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "plugins"))
 
 from lakehouse_airflow import lake  # noqa: E402
+from lakehouse_airflow.stream import heard  # noqa: E402
 from lakehouse_airflow.wording import ago, size  # noqa: E402
 
 MOST_REASONS, MOST_SNAPSHOTS = 10, 5
-WRONG = {"failed", "stale", "expired", "down", "pausing"}
+WRONG = {"failed", "stale", "expired", "down", "pausing", "silent"}
 
 
 def table(title: str, columns: Iterable[str], right: Iterable[str] = ()) -> Table:
@@ -98,7 +99,7 @@ def stream(found: lake.State, now: datetime) -> Table:
         ("input", "state", "messages", "waiting", "rejected", "restarts", "in silver up to", "told"),
         right,
     )
-    for b in found.stream:
+    for b in heard(found.stream, now):
         figures = (f"{b[c]:,}" for c in ("messages", "lag", "rejected", "restarts"))
         why = f"{state(b['state'])} {escape(b['error'] or '')}".strip()
         made.add_row(b["input"], why, *figures, ago(b["merged_until"], now), ago(b["at"], now))

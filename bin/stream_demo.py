@@ -162,6 +162,8 @@ def main() -> int:
     p.add_argument("--seconds", type=float, help="end by itself after so long")
     p.add_argument("--keep", metavar="FOLDER", help="a new folder, in which the warehouse is left")
     options = p.parse_args()
+    if options.keep and Path(options.keep).exists():
+        p.error(f"--keep {options.keep} is already there")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     state = Path(tempfile.mkdtemp(prefix="lakehouse-stream-demo-"))
     landing, warehouse = state / "landing", ("--warehouse", str(state / "warehouse"))
@@ -194,7 +196,7 @@ def main() -> int:
     except KeyboardInterrupt:
         pass
     finally:
-        if options.keep:
+        if options.keep and (state / "warehouse").is_dir():
             shutil.move(state / "warehouse", options.keep)
         shutil.rmtree(state, ignore_errors=True)
     CONSOLE.print(f"ended; nothing is left running, and {options.keep or 'nothing'} on disk")

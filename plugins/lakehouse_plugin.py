@@ -33,5 +33,11 @@ class LakehousePlugin(AirflowPlugin):
             "destination": "nav",
             "category": "browse",
             "url_route": "lakehouse",
-        }
+        },
+        {
+            "name": "Run report",
+            "href": "/lakehouse/report?dag={DAG_ID}&run={RUN_ID}&task={TASK_ID}",
+            "destination": "task_instance",
+            "url_route": "run-report",
+        },
     ]

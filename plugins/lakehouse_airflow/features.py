@@ -45,6 +45,8 @@ def figures(lake: Lake, features: list[Column], as_of: datetime) -> dict[str, Fi
     """Figures of the features that the table has, in the snapshot as of an instant."""
     there = {name for name, _ in lake.columns(TABLE)}
     features = [f for f in features if f.name in there]
+    if not features:
+        return {}
     asked = []
     for n, f in enumerate(features):
         asked.append(f'count("{f.name}") AS there_{n}')
@@ -62,21 +64,22 @@ def figures(lake: Lake, features: list[Column], as_of: datetime) -> dict[str, Fi
 
 
 class Snapshots:
-    """The figures of snapshots; asked for once for each version of the table."""
+    """The figures of snapshots; asked for once for each version of the table and of its contract."""
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
-        self._version = -1
-        self._known: dict[datetime, dict[str, Figures]] = {}
+        self._known: tuple[object, dict[datetime, dict[str, Figures]]] = None, {}
 
     def figures(self, features: list[Column], as_of: datetime) -> dict[str, Figures]:
         """As ``figures`` tells them."""
-        version = self._lake.opened(TABLE).version()
-        if version != self._version:
-            self._version, self._known = version, {}
-        if as_of not in self._known:
-            self._known[as_of] = figures(self._lake, features, as_of)
-        return self._known[as_of]
+        state = self._lake.opened(TABLE).version(), tuple(features)
+        before, known = self._known
+        if before != state:
+            # Another request may be at this at the same time: each has its own, and the later one stays.
+            self._known = state, (known := {})
+        if as_of not in known:
+            known[as_of] = figures(self._lake, features, as_of)
+        return known[as_of]
 
 
 def customer(lake: Lake, customer_id: str, as_of: datetime) -> dict[str, Any] | None:

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lakehouse_airflow.lake import Lake, State, Table
-from lakehouse_airflow.suite import Contract, Contracts, Layout, Need, commit, layout, need
-
-COMMITS = 1_000
-"""How far back a table's last clustering is looked for, as optimize does."""
+from lakehouse_airflow.suite import COMMITS, OPERATIONS, Contract, Contracts, Layout, Need, commit, layout, need
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Freshness:
 def freshness(found: State, contracts: Mapping[str, Contract]) -> list[Freshness]:
     """Of each table of silver and gold whose contract promises one, and that has ever had rows."""
     arrived = {a["entity"]: a["at"] for a in found.arrivals}
-    made = max((s["made_at"] for s in found.snapshots if s["state"] == "published"), default=None)
+    made = max((s["made_at"] for s in found.snapshots if s["state"] != "expired"), default=None)
     told = []
     for name, contract in contracts.items():
         newest = made if contract.layer == "gold" else arrived.get(name)
@@ -43,19 +40,24 @@ def freshness(found: State, contracts: Mapping[str, Contract]) -> list[Freshness
 
 
 class Health:
-    """What each table's files need; worked out once for each version."""
+    """What each table's files need; worked out once for each version of the table and of its contract."""
 
     def __init__(self, lake: Lake, contracts: Contracts) -> None:
         self._lake, self._contracts = lake, contracts
-        self._known: dict[str, tuple[int, Need]] = {}
+        self._known: dict[str, tuple[tuple[int, str], Need]] = {}
 
-    def need(self, table: Table) -> Need:
-        """By the rule by which optimize decides."""
-        version, known = self._known.get(table.name, (-1, None))
-        if known is None or version != table.version:
-            contract = self._contracts.of(table.name)
+    def need(self, table: Table) -> Need | None:
+        """By the rule by which optimize decides; None for a table that it does not tend, such as a training set."""
+        contract = self._contracts.of(table.name)
+        if (table.layer in ("silver", "gold") and not contract) or (
+            table.layer == "ops" and table.name not in OPERATIONS
+        ):
+            return None
+        state = table.version, contract.fingerprint if contract else ""
+        before, known = self._known.get(table.name, (None, None))
+        if known is None or before != state:
             known = need(self._layout(table), contract.z_order_by if contract else ())
-            self._known[table.name] = table.version, known
+            self._known[table.name] = state, known
         return known
 
     def _layout(self, table: Table) -> Layout:

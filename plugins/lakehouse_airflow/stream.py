@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 WINDOW = timedelta(hours=1)
+SILENT, QUIET = "no heartbeat", "silent"
+"""How a trouble begins that only a restart can end; and the state of an input that is not heard of any more."""
 COLUMNS = ["at", "run_id", "input", "state", "error", "lag", "last_commit", "merged_until"]
 
 
@@ -72,4 +74,7 @@ def troubles(beats: Iterable[dict[str, Any]], now: datetime, limits: Limits) -> 
     return found
 
 
-SILENT = "no heartbeat"
+def heard(beats: Iterable[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
+    """Heartbeats, with the state ``silent`` where the newest one is too old to be believed."""
+    silence = Limits().silence
+    return [b | {"state": QUIET} if now - b["at"] > silence else b for b in beats]

@@ -5,19 +5,32 @@ Both are read as the stages read them, so that a page never tells another story 
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from pathlib import Path
 
-# The stages' package lies beside the plugins; it is installed nowhere.
-sys.path.append(str(Path(__file__).resolve().parents[2] / "spark_jobs"))
+# The stages' package is installed nowhere.
+sys.path.append(str(Path(os.environ.get("LAKEHOUSE_ROOT") or Path(__file__).resolve().parents[2]) / "spark_jobs"))
 
 from lakehouse.contracts import Column, Contract
 from lakehouse.errors import ConfigurationError
-from lakehouse.maintenance.needs import Layout, Need, commit, layout, need
+from lakehouse.maintenance.needs import COMMITS, OPERATIONS, Layout, Need, commit, layout, need
 from lakehouse.odcs import load_contracts
 
-__all__ = ["Column", "ConfigurationError", "Contract", "Contracts", "Layout", "Need", "commit", "layout", "need"]
+__all__ = [
+    "COMMITS",
+    "OPERATIONS",
+    "Column",
+    "ConfigurationError",
+    "Contract",
+    "Contracts",
+    "Layout",
+    "Need",
+    "commit",
+    "layout",
+    "need",
+]
 
 
 class Contracts:
@@ -46,5 +59,5 @@ class Contracts:
     def of(self, table: str) -> Contract | None:
         """That of a table of silver or gold, ``<layer>.<table>``; a history has its entity's."""
         layer, _, name = table.partition(".")
-        contract = self.read().get(name.removesuffix("_history"))
+        contract = self.read().get(name) or self.read().get(name.removesuffix("_history"))
         return contract if contract and contract.layer == layer else None

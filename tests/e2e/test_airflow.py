@@ -83,6 +83,17 @@ def test_the_demo_runs_through_airflow_and_leaves_nothing_running(demo: Demo) ->
     assert processes_with(str(demo.home)) == []
 
 
+def test_a_tasks_page_leads_to_its_run_report(airflow: Airflow, browser) -> None:  # type: ignore[no-untyped-def]
+    (run,) = airflow.call("GET", "/dags/medallion_batch/dagRuns")["dag_runs"]
+    page = browser.new_page()
+    page.goto(f"{airflow.url}/dags/medallion_batch/runs/{run['dag_run_id']}/tasks/validate")
+    page.get_by_role("link", name="Run report").click(timeout=60_000)
+    inside = page.frame_locator("iframe")
+    inside.get_by_role("heading", name="Rules that rows break").wait_for(timeout=60_000)
+    assert inside.get_by_role("row", name="staged.transactions").count() == 1
+    page.close()
+
+
 def test_the_button_on_the_page_replays_what_a_mended_contract_takes(demo: Demo, airflow: Airflow, browser) -> None:  # type: ignore[no-untyped-def]
     waiting = demo.quarantined("interactions", "enum:interaction_type")
     assert {status for _, status, _ in waiting} == {"open"}

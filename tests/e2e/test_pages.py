@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 import urllib.error
 import urllib.parse
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 from airflow_server import Airflow
 from small_warehouse import RUDE_ID, add, fill
-from support import airflow_environment
+from support import ROOT, airflow_environment
 
 PEOPLE = {"ann": "admin", "vic": "viewer"}
 RUDE = urllib.parse.urlencode({"entity": "clicks", "rule": "[red]rude[/red]"})
@@ -47,6 +48,7 @@ class Site:
     url: str
     tokens: dict[str, str]
     warehouse: Path
+    contracts: Path
 
     def get(self, path: str, person: str | None) -> tuple[int, str, str]:
         """(status, text, address it leads to) of a page of the section, as somebody or as nobody."""
@@ -73,16 +75,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     report = folder / "reports/medallion_batch/r1/validate.json"
     report.parent.mkdir(parents=True)
     report.write_text(json.dumps(REPORT))
+    shutil.copytree(ROOT / "contracts", folder / "contracts")
     passwords = folder / "passwords.json"
     passwords.write_text(json.dumps({name: f"secret of {name}" for name in PEOPLE}))
     settings = airflow_environment(
         folder,
+        LAKEHOUSE_CONTRACTS=str(folder / "contracts"),
         AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS="False",
         AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS=",".join(f"{name}:{role}" for name, role in PEOPLE.items()),
         AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE=str(passwords),
     )
     with Airflow(folder / "airflow", settings) as airflow:
-        yield Site(airflow.url, {name: log_in(airflow.url, name) for name in PEOPLE}, folder / "warehouse")
+        tokens = {name: log_in(airflow.url, name) for name in PEOPLE}
+        yield Site(airflow.url, tokens, folder / "warehouse", folder / "contracts")
 
 
 def log_in(url: str, name: str) -> str:
@@ -150,7 +155,9 @@ def test_the_figures_are_there(site: Site) -> None:
         assert words in overview
     assert "half of it is bad" not in overview, "that batch has been tried again"
     assert "quarantine.broken cannot be read" in overview
-    assert "1,240 wait in Kafka" in overview
+    # Of the other input nothing was heard for long.
+    assert "6 wait in Kafka" in overview
+    assert '<strong class="bad">silent</strong>' in overview
     assert re.search(r'<strong class="bad">late</strong> interactions: \d+ d ago', overview)
     tables = site.get("tables", "vic")[1]
     assert "bronze.clicks" in tables
@@ -177,6 +184,19 @@ def test_before_the_first_batch_a_page_says_what_to_do(site: Site, path: str) ->
         aside.rename(site.warehouse)
     assert status == 200
     assert "Trigger the DAG <code>medallion_batch</code>" in text
+
+
+def test_a_wrong_contract_is_told_with_its_place(site: Site) -> None:
+    contract = site.contracts / "products.odcs.yaml"
+    right = contract.read_text()
+    contract.write_text(right.replace("primaryKey: true", "primaryKey: false"))
+    try:
+        status, text, _ = site.get("features", "vic")
+    finally:
+        contract.write_text(right)
+    assert status == 500
+    assert "products.odcs.yaml: products: no column has primaryKey: true" in text
+    assert site.get("features", "vic")[0] == 200
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

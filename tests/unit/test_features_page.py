@@ -46,6 +46,8 @@ def test_figures_are_asked_for_again_when_the_table_has_changed(tmp_path: Path) 
     before = snapshots.figures(KNOWN, at(0))["total_spend"]
     assert snapshots.figures(KNOWN, at(0))["total_spend"] is before
     assert snapshots.figures(KNOWN, at(1))["total_spend"].most == 12
+    fewer = snapshots.figures(KNOWN[:1], at(1))
+    assert list(fewer) == ["total_spend"], "the contract has changed"
     add(tmp_path, features.TABLE, ("c9", at(0), Decimal(40), 1, "Loyal"))
     assert snapshots.figures(KNOWN, at(0))["total_spend"].most == 40
 
@@ -83,3 +85,7 @@ def test_the_shipped_contract_describes_its_features() -> None:
     assert "customer_id" not in described
     assert described["total_spend"].description.startswith("Sum of purchase amounts.")
     assert features.described(None) == []
+
+
+def test_without_a_contract_nothing_is_asked(lake: Lake) -> None:
+    assert features.figures(lake, [], at(1)) == {}

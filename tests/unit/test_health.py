@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from lakehouse_airflow.health import Health, freshness
-from lakehouse_airflow.lake import Lake
+from lakehouse_airflow.lake import Lake, Table
 from lakehouse_airflow.suite import ConfigurationError, Contracts
 from small_warehouse import add, at, fill
 from support import ROOT
@@ -42,11 +42,33 @@ def test_a_table_is_as_old_as_its_newest_rows_and_gold_as_its_newest_snapshot(la
 def test_files_are_judged_anew_when_the_table_has_changed(lake: Lake, contracts: Contracts, tmp_path: Path) -> None:
     health = Health(lake, contracts)
     judged = health.need(lake.table("bronze.clicks"))
+    assert judged is not None
     assert (judged.layout.number, judged.optimize, judged.reason) == (2, False, "is fine")
     for n in range(10):
         add(tmp_path / "warehouse", "bronze.clicks", (f"{n}",))
     judged = health.need(lake.table("bronze.clicks"))
+    assert judged is not None
     assert (judged.layout.number, judged.reason) == (12, "12 small files")
+
+
+def test_files_are_judged_anew_when_the_contract_has_changed(lake: Lake, contracts: Contracts, tmp_path: Path) -> None:
+    add(tmp_path / "warehouse", "silver.interactions", ("c1", at(8), "view", None, None))
+    health = Health(lake, contracts)
+    judged = health.need(lake.table("silver.interactions"))
+    assert judged is not None
+    assert judged.reason == "100% of its files not clustered"
+    file = contracts.folder / "interactions.odcs.yaml"
+    order = "{property: zOrderBy, value: [customer_id]}"
+    assert order in file.read_text()
+    file.write_text(file.read_text().replace(order, "{property: zOrderBy, value: []}"))
+    judged = health.need(lake.table("silver.interactions"))
+    assert judged is not None
+    assert judged.reason == "is fine"
+
+
+@pytest.mark.parametrize("name", ["gold.training_churn", "ops.training_sets", "silver.nothing_known"])
+def test_what_maintenance_does_not_tend_is_not_judged(lake: Lake, contracts: Contracts, name: str) -> None:
+    assert Health(lake, contracts).need(Table(name)) is None
 
 
 def test_contracts_are_read_again_when_one_has_changed(contracts: Contracts, tmp_path: Path) -> None:

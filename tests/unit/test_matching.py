@@ -59,7 +59,6 @@ def test_the_orders_of_a_shop_that_calls_things_otherwise() -> None:
         ("customers", "client_no", "customer_id"),
         ("customers", "E-Mail", "email"),
         ("customers", "customer country", "country"),
-        ("customers", "kind", "customer_type"),
         ("products", "ArticleNumber", "product_id"),
         ("products", "department", "category"),
         ("interactions", "url", "page"),
@@ -90,6 +89,7 @@ def test_the_only_instant_stands_for_one_that_is_required() -> None:
     customers = ENTITIES["customers"]
     assert matched(customers, instant("Zeit"), column("x"))["registration_date"] == "Zeit"
     assert matched(customers, instant("Zeit"), instant("Ende"))["registration_date"] is None
+    assert matched(customers, instant("last_active_date"))["registration_date"] is None, "it is another one"
     # Years can be read as instants, too.
     assert matched(customers, column("Zeit", "timestamp", "double"))["registration_date"] is None
 
@@ -104,6 +104,18 @@ def test_values_that_the_contract_does_not_know_are_told() -> None:
     found = match(ENTITIES["interactions"], [column("interaction_type", values=("view", "add_to_cart", "wish"))], None)
     (remark,) = (m.remark for m in found if m.column.name == "interaction_type")
     assert remark == "received are wish; allowed are view, click, add-to-cart"
+
+
+def test_the_key_that_a_person_names_is_the_key() -> None:
+    received = [column("transaction_id"), column("line")]
+    found = {m.column.name: (m.received, m.remark) for m in match(ENTITIES["transactions"], received, None, "line")}
+    assert found["transaction_id"] == ("line", "as asked for")
+
+
+def test_many_values_where_few_are_allowed_are_told() -> None:
+    found = match(ENTITIES["customers"], [column("customer_type")], None)
+    (remark,) = (m.remark for m in found if m.column.name == "customer_type")
+    assert remark == "received are many values; allowed are regular, premium"
 
 
 def test_the_select_has_what_is_received_or_required_and_tells_the_rest() -> None:

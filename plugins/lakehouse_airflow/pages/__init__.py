@@ -22,6 +22,7 @@ from fastapi.templating import Jinja2Templates
 
 from lakehouse_airflow import day_of_stream, features, lake, reports, wording
 from lakehouse_airflow.health import Freshness, Health, freshness
+from lakehouse_airflow.stream import QUIET, heard
 from lakehouse_airflow.suite import ConfigurationError, Contracts
 
 HERE = Path(__file__).resolve().parent
@@ -39,7 +40,7 @@ def build(warehouse: str | None = None) -> FastAPI:
     health, snapshots = Health(tables, contracts), features.Snapshots(tables)
     templates.env.filters |= {
         "bars": bars,
-        "columns": columns,
+        "heights": heights,
         "ago": wording.ago,
         "size": wording.size,
         "number": lambda n: f"{n:,}",
@@ -50,9 +51,10 @@ def build(warehouse: str | None = None) -> FastAPI:
     )  # fmt: skip
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
 
-    def page(request: Request, name: str, **facts: Any) -> HTMLResponse:
+    def page(request: Request, name: str, status: int = 200, **facts: Any) -> HTMLResponse:
         now = datetime.now(UTC)
-        return templates.TemplateResponse(request, name, {"now": now, "warehouse": location, "page": name, **facts})
+        known = {"now": now, "warehouse": location, "page": name, **facts}
+        return templates.TemplateResponse(request, name, known, status)
 
     def state(request: Request) -> lake.State | HTMLResponse:
         try:
@@ -62,7 +64,7 @@ def build(warehouse: str | None = None) -> FastAPI:
 
     @app.exception_handler(ConfigurationError)
     def wrong_contract(request: Request, error: ConfigurationError) -> Response:
-        return page(request, "wrong.html", error=error)
+        return page(request, "wrong.html", 500, error=error)
 
     @app.exception_handler(401)
     def to_the_login(request: Request, error: HTTPException) -> Response:
@@ -77,10 +79,11 @@ def build(warehouse: str | None = None) -> FastAPI:
             return found
         now = datetime.now(UTC)
         done = tables.since(now.replace(hour=0, minute=0, second=0, microsecond=0))
-        fresh = freshness(found, contracts.read())
+        promises, beats = freshness(found, contracts.read()), heard(found.stream, now)
         return page(
-            request, "overview.html", state=found, flow=flow(found, done, fresh, now), fresh=fresh, runs=runs(found)
-        )
+            request, "overview.html", state=found, flow=flow(found, done, promises, beats, now), promises=promises, beats=beats,
+            runs=runs(found),
+        )  # fmt: skip
 
     @app.get("/tables", response_class=HTMLResponse)
     def all_tables(request: Request) -> HTMLResponse:
@@ -143,8 +146,9 @@ def build(warehouse: str | None = None) -> FastAPI:
         found = state(request)
         if isinstance(found, HTMLResponse):
             return found
-        figures = day_of_stream.day(tables, datetime.now(UTC))
-        return page(request, "stream.html", beats={b["input"]: b for b in found.stream}, figures=figures)
+        now = datetime.now(UTC)
+        beats = {b["input"]: b for b in heard(found.stream, now)}
+        return page(request, "stream.html", beats=beats, figures=day_of_stream.day(tables, now))
 
     @app.get("/report", response_class=HTMLResponse)
     def report_(request: Request, user: GetUserDep, dag: str, run: str, task: str) -> HTMLResponse:
@@ -176,7 +180,7 @@ def bars(shares: list[float]) -> list[tuple[int, float]]:
     return [(n, round(100 * f / highest, 1) if highest else 0.0) for n, f in enumerate(failing)]
 
 
-def columns(values: list[float | None]) -> list[tuple[int, float]]:
+def heights(values: list[float | None]) -> list[tuple[int, float]]:
     """(place, height) of a bar for each value that there is, on a scale from nothing to the highest of them; of 100 in height."""
     highest = max((v for v in values if v is not None), default=0)
     return [(n, round(100 * v / highest, 1) if highest else 0.0) for n, v in enumerate(values) if v is not None]
@@ -203,8 +207,16 @@ class Step:
     fresh: bool = False
 
 
-def flow(found: lake.State, done: Mapping[str, Counter[str]], fresh: list[Freshness], now: datetime) -> list[Step]:
-    """The steps from source to gold: what there is, what today's runs have done, and what is late."""
+def flow(
+    found: lake.State,
+    done: Mapping[str, Counter[str]],
+    promises: list[Freshness],
+    beats: list[dict[str, Any]],
+    now: datetime,
+) -> list[Step]:
+    """The steps from source to gold: what there is, what today's batches have done, and what is late."""
+    # The stream's rounds are no runs: what they have done is on the stream's page.
+    said = "today by batches" if beats else "today"
 
     def today(tables: str, *figures: str) -> str:
         return f"{sum(of[f] for table, of in done.items() if table.startswith(tables) for f in figures):,}"
@@ -214,24 +226,25 @@ def flow(found: lake.State, done: Mapping[str, Counter[str]], fresh: list[Freshn
         return sum(t.rows for t in found.tables.values() if t.layer == layer and not t.name.endswith("_history"))
 
     def promise(layer: str) -> tuple[list[str], bool]:
-        promised = [f for f in fresh if f.table.startswith(layer)]
+        promised = [f for f in promises if f.table.startswith(layer)]
         late = [f"{f.table.split('.')[1]}: {wording.ago(f.newest, now)}" for f in promised if f.late(now)]
         return late, bool(promised) and not late
 
     newest = next((s for s in found.snapshots if s["state"] == "published"), None)
     inputs = [name for name, t in found.tables.items() if t.layer == "bronze"]
-    waiting = [f"{sum(b['lag'] for b in found.stream):,} wait in Kafka"] if found.stream else []
-    quarantined = f"{today('staged.', 'rows_quarantined')} quarantined today"
+    told = [b["lag"] for b in beats if b["state"] != QUIET]
+    waiting = [f"{sum(told):,} wait in Kafka"] if told else ["the stream is silent"] if beats else []
+    quarantined = f"{today('staged.', 'rows_quarantined')} quarantined {said}"
     return [
-        Step("Sources", len(inputs), "inputs", [f"{today('bronze.', 'files_loaded')} files today", *waiting]),
-        Step("Bronze", rows("bronze"), "rows as received", [f"{today('bronze.', 'rows_in')} today"], "ingest"),
+        Step("Sources", len(inputs), "inputs", [f"{today('bronze.', 'files_loaded')} files {said}", *waiting]),
+        Step("Bronze", rows("bronze"), "rows as received", [f"{today('bronze.', 'rows_in')} {said}"], "ingest"),
         Step(
             "Staged", rows("staged"), "rows that pass",
-            [f"{today('staged.', 'rows_accepted')} accepted today", quarantined], "validate",
+            [f"{today('staged.', 'rows_accepted')} accepted {said}", quarantined], "validate",
         ),
         Step(
             "Silver", rows("silver"), "keys as they are now",
-            [f"{today('silver.', 'inserted', 'updated', 'deleted')} changed today"], "merge", *promise("silver."),
+            [f"{today('silver.', 'inserted', 'updated', 'deleted')} changed {said}"], "merge", *promise("silver."),
         ),
         Step(
             "Gold", newest["customers"] if newest else 0,

@@ -17,6 +17,10 @@ MOST_UNCLUSTERED = 0.3
 """The share of a table's files that may have come since it was last clustered. Clustering rewrites all of them."""
 MOST_MARKED = 0.1
 """The share of a table's rows that may only be marked as gone: a reader reads them, and drops them."""
+COMMITS = 1_000
+"""How far back in a table's history the last clustering is looked for."""
+OPERATIONS = ("ops.progress", "ops.files", "ops.quality", "ops.runs", "ops.snapshots", "ops.stream")
+"""The tables of ops that are tended: those that grow with every run."""
 ADDED = ("numAddedFiles", "numTargetFilesAdded", "numFiles")
 """What the operations of Delta call the files that they have added."""
 MARKED = ("numTargetRowsUpdated", "numTargetRowsDeleted")

@@ -11,24 +11,20 @@ from lakehouse import progress, retention
 from lakehouse.cli import Context
 from lakehouse.contracts import Contract
 from lakehouse.errors import UsageError
-from lakehouse.maintenance.needs import Layout, Need, commit, layout, need
+from lakehouse.maintenance.needs import COMMITS, OPERATIONS, Layout, Need, commit, layout, need
 from lakehouse.parallel import side_by_side
 from lakehouse.tables import Warehouse
-
-OPERATIONS = (progress.TABLE, "ops.files", "ops.quality", "ops.runs", "ops.snapshots", "ops.stream")
-COMMITS = 1_000
-"""How far back the last clustering is looked for."""
 
 
 def run(context: Context) -> None:
     """Rewrite the tables that need it, the worst first, until the budget is spent; then vacuum."""
-    tables = _tables(context)
+    tended = tables(context)
     for name in context.only:
-        if name not in {t.split(".")[1] for t in tables} | set(tables):
-            raise UsageError(f"--only {name}: no such table", todo=f"Known are: {', '.join(sorted(tables))}.")
+        if name not in {t.split(".")[1] for t in tended} | set(tended):
+            raise UsageError(f"--only {name}: no such table", todo=f"Known are: {', '.join(sorted(tended))}.")
     wanted = {
         table: contract
-        for table, contract in tables.items()
+        for table, contract in tended.items()
         if (not context.only or table in context.only or table.split(".")[1] in context.only)
         and context.warehouse.exists(table)
     }
@@ -46,13 +42,14 @@ def run(context: Context) -> None:
         side_by_side([partial(_vacuum, context, table) for table in wanted])
 
 
-def _tables(context: Context) -> dict[str, Contract | None]:
-    tables: dict[str, Contract | None] = {f"bronze.{i.name}": None for i in context.inputs}
+def tables(context: Context) -> dict[str, Contract | None]:
+    """Those that are tended, with their contracts where they have one."""
+    found: dict[str, Contract | None] = {f"bronze.{i.name}": None for i in context.inputs}
     for name, contract in context.entities.items():
-        tables |= {f"staged.{name}": None, f"quarantine.{name}": None, f"silver.{name}": contract}
-        tables[f"silver.{name}_history"] = contract
-    tables |= {f"gold.{n}": c for n, c in context.contracts.items() if c.layer == "gold"}
-    return tables | dict.fromkeys(OPERATIONS)
+        found |= {f"staged.{name}": None, f"quarantine.{name}": None, f"silver.{name}": contract}
+        found[f"silver.{name}_history"] = contract
+    found |= {f"gold.{n}": c for n, c in context.contracts.items() if c.layer == "gold"}
+    return found | dict.fromkeys(OPERATIONS)
 
 
 def _inspect(context: Context, table: str, contract: Contract | None, needs: dict[str, Need]) -> None:

@@ -42,11 +42,12 @@ class Match:
     remark: str = ""
 
 
-def match(contract: Contract, figures: Sequence[Figures], unique: str | None) -> list[Match]:
+def match(contract: Contract, figures: Sequence[Figures], unique: str | None, key: str | None = None) -> list[Match]:
     """Of each column of a contract the received column that looks most like it; none is taken for two, but the key.
 
     Args:
         unique: the received column whose values are always given and never the same, if there is one.
+        key: the received column that a person has named as the key.
     """
     scores = sorted(
         ((_score(contract, c, f), -n, c.name, f) for c in contract.columns for n, f in enumerate(figures)),
@@ -57,8 +58,16 @@ def match(contract: Contract, figures: Sequence[Figures], unique: str | None) ->
     for score, _, name, f in scores:
         if score >= SURE and name not in found and f.name not in {taken.name for taken, _ in found.values()}:
             found[name] = f, score
-    instants = [f for f in figures if f.given and f.reads_as["timestamp"] >= READABLE * f.given and not _is_number(f)]
-    return [_match(c, found.get(c.name), unique, instants) for c in contract.columns]
+    taken = {f.name for f, _ in found.values()}
+    instants = [
+        f
+        for f in figures
+        if f.name not in taken and f.given and f.reads_as["timestamp"] >= READABLE * f.given and not _is_number(f)
+    ]
+    return [
+        Match(c, key, "as asked for") if c.key and key else _match(c, found.get(c.name), unique, instants)
+        for c in contract.columns
+    ]
 
 
 def _match(column: Column, found: tuple[Figures, float] | None, unique: str | None, instants: list[Figures]) -> Match:
@@ -66,6 +75,8 @@ def _match(column: Column, found: tuple[Figures, float] | None, unique: str | No
         f, score = found
         known = {v.lower() for v in (*column.enum, *(alias for alias, _ in column.aliases))}
         strange = [v for v in f.values if v.lower() not in known] if column.enum else []
+        if column.enum and not f.values:
+            return Match(column, f.name, f"received are many values; allowed are {', '.join(column.enum)}")
         if strange:
             return Match(column, f.name, f"received are {', '.join(strange[:5])}; allowed are {', '.join(column.enum)}")
         return Match(column, f.name, "" if score == 1 else "by its name, nearly")

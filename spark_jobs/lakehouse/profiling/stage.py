@@ -176,7 +176,8 @@ def propose_source(
     }
     for contract in contracts:
         # What is unique in the files is a key of what a line of them is: of the last entity, the others come along.
-        matches = matching.match(contract, figures, unique if contract is contracts[-1] else None)
+        own = (unique, key) if contract is contracts[-1] else (None, None)
+        matches = matching.match(contract, figures, *own)
         files[folder / f"{contract.name}.sql"] = matching.select(received, matches, names)
         for m in matches:
             place = f"{contract.name}.{m.column.name}"
