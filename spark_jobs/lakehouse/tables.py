@@ -36,6 +36,10 @@ def _nullable_ddl(rows: DataFrame) -> str:
     return ", ".join(f"{quote(f.name)} {f.dataType.simpleString()}" for f in rows.schema.fields)
 
 
+FIRST_ROWS = "first rows"
+"""The transaction by which an empty table gets its rows without a MERGE: of two writers at once, one is late and merges."""
+
+
 @dataclass(frozen=True)
 class Transaction:
     """What makes a write happen once: a later write with the same application and version is skipped.
@@ -261,6 +265,11 @@ class Warehouse:
             InternalError: a key is there more than once; the keys are named.
         """
         of = upserts.Upsert(keys, columns, update_when, delete_when, within)
+        if not self.size(table) and of.inserts_any(rows):
+            # Without a MERGE, which would first hold all of them in memory.
+            inserted = self.append(of.inserted(rows), table, Transaction(FIRST_ROWS, 1))
+            if inserted is not None:
+                return {"inserted": inserted, "updated": 0, "deleted": 0}
         # A file of which a row is matched is written anew, although the row stays as it is.
         changing = of.changing(rows, self.read(table)) if self.size(table) else rows
         counts = self._merge(changing, table, keys, of.clauses, within)

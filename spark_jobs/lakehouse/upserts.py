@@ -40,6 +40,15 @@ class Upsert:
             f"WHEN NOT MATCHED{kept} THEN INSERT ({', '.join(map(quote, self.columns))}) VALUES ({values})"
         )
 
+    def inserted(self, rows: DataFrame) -> DataFrame:
+        """What the rows make of an empty table."""
+        kept = rows.alias("s").where(f"NOT ({self.delete_when})") if self.delete_when else rows
+        return kept.select(*map(quote, self.columns))
+
+    def inserts_any(self, rows: DataFrame) -> bool:
+        """Whether an empty table would not stay empty; rows that cannot be deletions are not looked at."""
+        return self.delete_when is None or not self.inserted(rows).isEmpty()
+
     def changing(self, rows: DataFrame, table: DataFrame) -> DataFrame:
         """The rows by which the table would become another."""
         there = f"t.{quote(self.keys[0])} IS NOT NULL"

@@ -156,6 +156,32 @@ def test_a_file_whose_rows_stay_as_they_are_is_not_written_anew(spark: SparkSess
     assert sorted(map(tuple, silver.read(TABLE).collect())) == [(1, 0), (2, 0), (3, 7), (4, 0), (5, 0), (9, 1)]
 
 
+def test_an_empty_table_gets_its_rows_without_a_merge_and_only_once(spark: SparkSession, tmp_path: Path) -> None:
+    silver = warehouse(spark, tmp_path)
+    silver.create(TABLE, "id INT, value INT")
+
+    def merge(*rows: tuple[int, int | None, bool]) -> tuple[int, int, int, str | None]:
+        """(inserted, updated, deleted, operation), the last one None where no version was written."""
+        before = silver.newest_version(TABLE)
+        done = silver.merge(
+            silver.frame(rows, "id INT, value INT, gone BOOLEAN"), TABLE, keys=["id"], columns=["id", "value"],
+            update_when="NOT (s.value <=> t.value)", delete_when="s.gone",
+        )  # fmt: skip
+        newest = DeltaTable(str(tmp_path / "silver" / "things")).history(1)[0]
+        return (*done.values(), newest["operation"] if newest["version"] > before else None)
+
+    assert merge((1, 0, True), (2, 0, True)) == (0, 0, 0, None)
+    three = ((1, 0, False), (2, None, False), (3, 0, True))
+    assert merge(*three) == (2, 0, 0, "WRITE")
+    assert sorted(map(tuple, silver.read(TABLE).collect())) == [(1, 0), (2, None)]
+    assert merge(*three) == (0, 0, 0, None)
+    assert merge((1, 5, False), (4, 4, False), (2, None, True)) == (1, 1, 1, "MERGE")
+    silver.delete(TABLE, "true")
+    # As for a writer that has found it empty at the same moment as another one.
+    assert merge(*three) == (2, 0, 0, "MERGE")
+    assert sorted(map(tuple, silver.read(TABLE).collect())) == [(1, 0), (2, None)]
+
+
 def newest_commit(folder: Path) -> Path:
     return max((folder / "silver" / "things" / "_delta_log").glob("*.json"))
 
