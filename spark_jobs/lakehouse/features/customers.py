@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -32,8 +33,8 @@ def carried_over(features: DataFrame) -> DataFrame:
     return features.where(seen).select("customer_id", *names)
 
 
-def customer_features(activity: Activity, lifelong: DataFrame, preferences: DataFrame) -> DataFrame:
-    """The columns of the catalogue, helpers included, with customer_id and as_of.
+def unscored(activity: Activity, lifelong: DataFrame, preferences: DataFrame) -> DataFrame:
+    """Everything but the scores, and what follows from them, with customer_id.
 
     The population is everyone registered, or seen in an event, before the instant. A customer known
     from events alone (an orphan) has no registration_date.
@@ -58,6 +59,15 @@ def customer_features(activity: Activity, lifelong: DataFrame, preferences: Data
     for f in catalogue.FEATURES:
         if f.source == catalogue.CUSTOMER and f.name not in SCORES:
             features = features.withColumn(f.name, f.expression(as_of).cast(f.type))
+    return features
+
+
+def customer_features(features: DataFrame, as_of: datetime) -> DataFrame:
+    """The columns of the catalogue, helpers included, with customer_id and as_of.
+
+    Args:
+        features: what ``unscored`` gives. It is read once for itself and once for each score, so that it is worth keeping.
+    """
     scored = features
     for name, value, worse_is_more in (
         ("r_score", F.col("days_since_last_purchase"), True),
@@ -70,7 +80,9 @@ def customer_features(activity: Activity, lifelong: DataFrame, preferences: Data
     scored = scored.withColumn("segment", catalogue.segment())
     columns = [*catalogue.published(), *catalogue.helpers()]
     return scored.select(
-        "customer_id", as_of.alias("as_of"), *[F.col(f.name).cast(f.type).alias(f.name) for f in columns]
+        "customer_id",
+        F.lit(as_of).cast("timestamp").alias("as_of"),
+        *[F.col(f.name).cast(f.type).alias(f.name) for f in columns],
     )
 
 

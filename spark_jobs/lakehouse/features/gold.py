@@ -146,12 +146,14 @@ def publish(
             context, products.category_preferences(then.of(changed.movers)), "category_preferences", base,
             changed.movers, as_of,
         )  # fmt: skip
+    # Each is read several times: by tables that follow from it, or by the scores.
     affinity, preferences = affinity.persist(), preferences.persist()
+    unscored = customers.unscored(then, lifelong, preferences).persist()
     made = {
         "category_preferences": preferences,
         "product_affinity": affinity,
         "product_features": products.product_features(then, affinity),
-        "customer_features": customers.customer_features(then, lifelong, preferences),
+        "customer_features": customers.customer_features(unscored, as_of),
     }
     rows: dict[str, int] = {}
 
@@ -163,6 +165,7 @@ def publish(
     try:
         side_by_side([partial(write, name) for name in made])
     finally:
+        unscored.unpersist()
         preferences.unpersist()
         affinity.unpersist()
     return rows

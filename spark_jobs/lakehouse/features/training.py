@@ -143,7 +143,7 @@ def _check_time(context: Context, recipe: Recipe) -> None:
 def _of_cut_off(context: Context, recipe: Recipe, cut_off: datetime) -> DataFrame:
     then = gold.activity(gold.read_silver(context, recipe.silver, recipe.learned_before(cut_off)), cut_off)
     preferences = products.category_preferences(then)
-    features = customers.customer_features(then, customers.lifelong(then), preferences)
+    features = customers.customer_features(customers.unscored(then, customers.lifelong(then), preferences), cut_off)
     published = features.select("customer_id", "as_of", *[f.name for f in catalogue.published()])
     later = gold.activity(gold.read_silver(context, recipe.silver), cut_off + timedelta(days=recipe.horizon_days))
     return labelled(published, labels(later, cut_off))
