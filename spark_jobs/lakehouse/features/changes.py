@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 INSTANT = "_instant"
 
 
-def customers(
+def pairs(
     transactions: DataFrame,
     interactions: DataFrame,
     changed_transactions: DataFrame,
@@ -22,7 +22,9 @@ def customers(
     since: datetime,
     until: datetime,
 ) -> DataFrame:
-    """(customer_id, distinct) of those whose events before ``until`` are not those before ``since`` as they were then.
+    """(customer_id, product_id, distinct) with events before ``until`` that are not those before ``since`` as they were then.
+
+    Events of guests are left out; those without a product are there with none.
 
     Args:
         transactions: silver.transactions_history.
@@ -42,7 +44,7 @@ def customers(
         transactions.where(between("date") | between("valid_from") | between("valid_to")),
         interactions.where(between("timestamp")),
     ]
-    touched = [part.select("customer_id").where(F.col("customer_id").isNotNull()) for part in parts]
+    touched = [part.select("customer_id", "product_id").where(F.col("customer_id").isNotNull()) for part in parts]
     return touched[0].union(touched[1]).union(touched[2]).union(touched[3]).distinct()
 
 

@@ -32,14 +32,17 @@ MOST_CHANGED = 0.5
 class Changed:
     """A snapshot to carry over from, and whom not to carry over.
 
-    customers: (customer_id) with changed events; movers: and those of which a product's category has changed.
+    pairs: (customer_id, product_id) with changed events; customers: (customer_id) of these; movers: and those of which a
+        product's category has changed.
     """
 
     base: Snapshot
+    pairs: DataFrame
     customers: DataFrame
     movers: DataFrame
 
     def unpersist(self) -> None:
+        self.pairs.unpersist()
         self.customers.unpersist()
         self.movers.unpersist()
 
@@ -107,15 +110,16 @@ def changed_since(
     data = change_data(context, base.silver, at)
     if data is None:
         return None
-    touched = changes.customers(
+    pairs = changes.pairs(
         frames["transactions"], frames["interactions"], data["transactions"], data["interactions"], base.as_of, as_of
     )
     then = activity(frames, as_of)
     movers = changes.buyers_of_moved_products(
         then.products, snapshot_of(context, "product_features", base), snapshot_of(context, "product_affinity", base)
     )
-    touched = touched.persist()
-    return Changed(base, touched, touched.union(movers).distinct().persist())
+    pairs = pairs.persist()
+    touched = pairs.select("customer_id").distinct().persist()
+    return Changed(base, pairs, touched, touched.union(movers).distinct().persist())
 
 
 def snapshot_of(context: Context, name: str, snapshot: Snapshot) -> DataFrame:
@@ -140,7 +144,7 @@ def publish(
             _others(customers.carried_over(snapshot_of(context, "customer_features", base)), whom)
         )
         affinity = _with_the_others(
-            context, products.product_affinity(then.of(whom)), "product_affinity", base, whom, as_of
+            context, products.product_affinity(then.of(changed.pairs)), "product_affinity", base, changed.pairs, as_of
         )
         preferences = _with_the_others(
             context, products.category_preferences(then.of(changed.movers)), "category_preferences", base,
@@ -180,7 +184,7 @@ def _with_the_others(
 
 
 def _others(rows: DataFrame, whom: DataFrame) -> DataFrame:
-    return rows.join(whom, "customer_id", "left_anti")
+    return rows.join(whom, whom.columns, "left_anti")
 
 
 def _replace(context: Context, contract: Contract, frame: DataFrame, as_of: datetime) -> int:

@@ -37,12 +37,12 @@ class Activity:
         """The instant that lies so many days before ``as_of``."""
         return F.lit(self.as_of) - F.expr(f"INTERVAL {int(days)} DAYS")
 
-    def of(self, customers: DataFrame) -> Activity:
-        """The events of some customers (customer_id, distinct) alone."""
+    def of(self, some: DataFrame) -> Activity:
+        """The events of some customers (customer_id), or of some of their products (customer_id, product_id), alone."""
         return replace(
             self,
-            transactions=self.transactions.join(customers, "customer_id", "left_semi"),
-            interactions=self.interactions.join(customers, "customer_id", "left_semi"),
+            transactions=self.transactions.join(some, some.columns, "left_semi"),
+            interactions=self.interactions.join(some, some.columns, "left_semi"),
         )
 
     def since(self, days: int) -> Activity:
