@@ -30,7 +30,8 @@ def pages(warehouse: str, reports: Path) -> dict[str, tuple[str, str]]:
         "table": ("lakehouse/tables/silver.transactions", "silver.transactions"),
     }
     if found.reasons:
-        reason = urllib.parse.urlencode({k: found.reasons[0][k] for k in ("entity", "rule")})
+        # The one with the fewest rows, so that the buttons below them are in the picture.
+        reason = urllib.parse.urlencode({k: found.reasons[-1][k] for k in ("entity", "rule")})
         shown["quality"] = (f"lakehouse/quality?{reason}", "Quality")
     if found.snapshots:
         best = "SELECT customer_id FROM t ORDER BY as_of DESC, total_spend DESC LIMIT 1"
@@ -80,6 +81,8 @@ def main() -> int:
                 page.goto(f"{airflow.url}/{address}")
                 inside = page.frame_locator("iframe") if address.startswith("plugin") else page
                 inside.get_by_role("heading", name=heading, exact=True).wait_for(timeout=120_000)
+                if name == "quality":
+                    inside.locator("form.decide").scroll_into_view_if_needed()
                 page.screenshot(path=str(out / f"{name}.png"))
                 CONSOLE.print(f"{out / name}.png")
             browser.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -94,13 +95,11 @@ def timeline(lake: Lake, customer_id: str, most: int = 50) -> list[dict[str, Any
         "silver.transactions": "SELECT date AS at, transaction_status AS what, product_id, CAST(amount AS VARCHAR) AS detail",
         "silver.interactions": 'SELECT "timestamp" AS at, interaction_type AS what, product_id, page AS detail',
     }
-    found: list[dict[str, Any]] = []
     there = lake.names()
-    for table, select in events.items():
-        if table in there:
-            found += lake.select(
-                f"{select} FROM t WHERE customer_id = {literal(customer_id)} ORDER BY at DESC LIMIT {most}", table
-            )
+    rest = f"FROM t WHERE customer_id = {literal(customer_id)} ORDER BY at DESC LIMIT {most}"
+    with ThreadPoolExecutor(len(events)) as pool:
+        answers = [pool.submit(lake.select, f"{select} {rest}", t) for t, select in events.items() if t in there]
+        found = [event for answer in answers for event in answer.result()]
     return sorted(found, key=lambda e: e["at"], reverse=True)[:most]
 
 

@@ -23,7 +23,8 @@ from deltalake.fs import DeltaStorageHandler
 
 LAYERS = ("bronze", "staged", "quarantine", "silver", "gold", "ops")
 STAGES = ("ingest", "validate", "merge", "featurize", "optimize")
-WORKERS = 8
+WORKERS, ANSWERS = 8, 500
+"""How many tables are looked at side by side, and how many answers are remembered."""
 TOLD = (
     "numOutputRows",
     "numTargetRowsInserted",
@@ -91,6 +92,9 @@ class Lake:
     def __init__(self, warehouse: str) -> None:
         self.warehouse = warehouse.rstrip("/")
         self._open: dict[str, DeltaTable] = {}
+        self._tables: dict[str, Table] = {}
+        # By table, version and query: a version never changes, and most tables do not from one page to the next.
+        self._answers: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
     def state(self) -> State:
@@ -134,13 +138,19 @@ class Lake:
         """What the log of a table tells."""
         try:
             opened = self.opened(name)
-            files = pa.table(opened.get_add_actions(flatten=True))
-            (commit,) = opened.history(1)
-            sizes = files["size_bytes"].to_pylist()
-            return Table(
-                name, opened.version(), self.select("SELECT count(*) AS n FROM t", name)[0]["n"], len(sizes), sum(sizes),
-                datetime.fromtimestamp(commit["timestamp"] / 1000, UTC),
-            )  # fmt: skip
+            with self._lock:
+                known = self._tables.get(name)
+            if known is None or known.version != opened.version():
+                files = pa.table(opened.get_add_actions(flatten=True))
+                (commit,) = opened.history(1)
+                sizes = files["size_bytes"].to_pylist()
+                known = Table(
+                    name, opened.version(), self.select("SELECT count(*) AS n FROM t", name)[0]["n"], len(sizes), sum(sizes),
+                    datetime.fromtimestamp(commit["timestamp"] / 1000, UTC),
+                )  # fmt: skip
+                with self._lock:
+                    self._tables[name] = known
+            return known
         except (DeltaError, OSError, ValueError) as error:
             # What follows the first line is a stack of calls.
             return Table(name, error=(str(error).strip().splitlines() or [type(error).__name__])[0][:300])
@@ -208,9 +218,19 @@ class Lake:
         return told[:most]
 
     def select(self, query: str, name: str) -> list[dict[str, Any]]:
-        """The rows of a query over a table, which is ``t`` in it; in the SQL of DataFusion."""
-        answer = QueryBuilder().register("t", self.opened(name)).execute(query)
-        return pa.table(answer.read_all()).to_pylist()
+        """The rows of a query over a table, which is ``t`` in it; in the SQL of DataFusion. They are shared: do not change them."""
+        opened = self.opened(name)
+        asked = name, opened.version(), query
+        with self._lock:
+            known = self._answers.get(asked)
+        if known is None:
+            answer = QueryBuilder().register("t", opened).execute(query)
+            known = pa.table(answer.read_all()).to_pylist()
+            with self._lock:
+                self._answers[asked] = known
+                if len(self._answers) > ANSWERS:
+                    del self._answers[next(iter(self._answers))]
+        return known
 
     def opened(self, name: str) -> DeltaTable:
         """A table at its newest version."""

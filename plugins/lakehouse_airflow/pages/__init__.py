@@ -36,6 +36,7 @@ def build(warehouse: str | None = None) -> FastAPI:
     contracts = Contracts(Path(os.environ.get("LAKEHOUSE_CONTRACTS") or HERE.parents[2] / "contracts"))
     reports_folder = Path(os.environ.get("LAKEHOUSE_REPORTS") or HERE.parents[2] / "var/reports")
     location = warehouse or os.environ.get("LAKEHOUSE_WAREHOUSE") or "var/warehouse"
+    shown = location.removeprefix(f"{HERE.parents[2]}/")
     tables, templates = lake.Lake(location), Jinja2Templates(HERE / "templates")
     health, snapshots = Health(tables, contracts), features.Snapshots(tables)
     templates.env.filters |= {
@@ -53,7 +54,7 @@ def build(warehouse: str | None = None) -> FastAPI:
 
     def page(request: Request, name: str, status: int = 200, **facts: Any) -> HTMLResponse:
         now = datetime.now(UTC)
-        known = {"now": now, "warehouse": location, "page": name, **facts}
+        known = {"now": now, "warehouse": shown, "page": name, **facts}
         return templates.TemplateResponse(request, name, known, status)
 
     def state(request: Request) -> lake.State | HTMLResponse:
