@@ -122,7 +122,7 @@ def main() -> int:
         p.exit(64, "status: --warehouse is missing, and LAKEHOUSE_WAREHOUSE is not set.\n")
     try:
         found = lake.Lake(options.warehouse).state()
-    except FileNotFoundError as error:
+    except lake.NoTables as error:
         print(f"status: {error} Name another one with --warehouse.", file=sys.stderr)
         return 64
     if options.json:

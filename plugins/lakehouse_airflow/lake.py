@@ -86,6 +86,10 @@ class State:
         return self.tables[table].rows if table in self.tables else 0
 
 
+class NoTables(FileNotFoundError):
+    """No batch has run on the warehouse yet, or it is another one."""
+
+
 class Lake:
     """The tables below a folder, or a location that deltalake can read; kept open, and brought up to date when asked."""
 
@@ -101,11 +105,11 @@ class Lake:
         """Everything, as it is now.
 
         Raises:
-            FileNotFoundError: there is no table at all.
+            NoTables: there is no table at all.
         """
         names = self.names()
         if not names:
-            raise FileNotFoundError(f"{self.warehouse} has no tables: no batch has run on it.")
+            raise NoTables(f"{self.warehouse} has no tables: no batch has run on it.")
         with ThreadPoolExecutor(WORKERS) as pool:
             tables = dict(zip(names, pool.map(self.table, names), strict=True))
             answers = {

@@ -57,11 +57,9 @@ def build(warehouse: str | None = None) -> FastAPI:
         known = {"now": now, "warehouse": shown, "page": name, **facts}
         return templates.TemplateResponse(request, name, known, status)
 
-    def state(request: Request) -> lake.State | HTMLResponse:
-        try:
-            return tables.state()
-        except FileNotFoundError:
-            return page(request, "empty.html")
+    @app.exception_handler(lake.NoTables)
+    def nothing_yet(request: Request, error: lake.NoTables) -> Response:
+        return page(request, "empty.html")
 
     @app.exception_handler(ConfigurationError)
     def wrong_contract(request: Request, error: ConfigurationError) -> Response:
@@ -75,9 +73,7 @@ def build(warehouse: str | None = None) -> FastAPI:
 
     @app.get("/", response_class=HTMLResponse)
     def overview(request: Request) -> HTMLResponse:
-        found = state(request)
-        if isinstance(found, HTMLResponse):
-            return found
+        found = tables.state()
         now = datetime.now(UTC)
         done = tables.since(now.replace(hour=0, minute=0, second=0, microsecond=0))
         promises, beats = freshness(found, contracts.read()), heard(found.stream, now)
@@ -88,9 +84,7 @@ def build(warehouse: str | None = None) -> FastAPI:
 
     @app.get("/tables", response_class=HTMLResponse)
     def all_tables(request: Request) -> HTMLResponse:
-        found = state(request)
-        if isinstance(found, HTMLResponse):
-            return found
+        found = tables.state()
         with ThreadPoolExecutor(lake.WORKERS) as pool:
             sound = [t for t in found.tables.values() if not t.error]
             needs = dict(zip((t.name for t in sound), pool.map(health.need, sound), strict=True))
@@ -113,9 +107,7 @@ def build(warehouse: str | None = None) -> FastAPI:
     def quality(
         request: Request, user: GetUserDep, entity: str = "", rule: str = "", first: Annotated[int, Query(ge=0)] = 0
     ) -> HTMLResponse:
-        found = state(request)
-        if isinstance(found, HTMLResponse):
-            return found
+        found = tables.state()
         trusted = may_see_persons(user)
         chosen = next((r for r in found.reasons if (r["entity"], r["rule"]) == (entity, rule)), None)
         rows = tables.quarantined(entity, rule, first, PAGE_ROWS) if chosen and trusted else []
@@ -126,9 +118,7 @@ def build(warehouse: str | None = None) -> FastAPI:
 
     @app.get("/features", response_class=HTMLResponse)
     def features_(request: Request, user: GetUserDep, customer: str = "") -> HTMLResponse:
-        found = state(request)
-        if isinstance(found, HTMLResponse):
-            return found
+        found = tables.state()
         instants = [s["as_of"] for s in found.snapshots if s["state"] != "expired"]
         if not instants or features.TABLE not in found.tables or found.tables[features.TABLE].error:
             return page(request, "features.html", as_of=None)
@@ -144,9 +134,7 @@ def build(warehouse: str | None = None) -> FastAPI:
 
     @app.get("/stream", response_class=HTMLResponse)
     def stream(request: Request) -> HTMLResponse:
-        found = state(request)
-        if isinstance(found, HTMLResponse):
-            return found
+        found = tables.state()
         now = datetime.now(UTC)
         beats = {b["input"]: b for b in heard(found.stream, now)}
         return page(request, "stream.html", beats=beats, figures=day_of_stream.day(tables, now))
