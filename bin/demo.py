@@ -65,7 +65,8 @@ def show_gold(warehouse: Path) -> None:
     """The top of each gold table's newest snapshot."""
     tops = {
         "customer_features": (
-            "customer_id, days_since_last_purchase, total_spend, purchase_frequency, total_interactions, session_count, favourite_category, segment",
+            "customer_id, days_since_last_purchase AS days_since, total_spend, purchase_frequency AS orders, "
+            "total_interactions AS clicks, session_count AS sessions, favourite_category AS favourite, segment",
             "total_spend DESC, customer_id",
         ),
         "category_preferences": (
@@ -156,6 +157,9 @@ def main() -> int:
     show_gold(warehouse)
     CONSOLE.print(f"\nDone in {time.monotonic() - begin:.0f} s. Where to look next:")
     CONSOLE.print(f"  warehouse  {warehouse}\n  reports    {state / 'reports'}\n  landing    {landing}")
+    CONSOLE.print(
+        f"  [bold]make status WAREHOUSE={os.path.relpath(warehouse)}[/bold]  tables, runs and quarantine in the terminal, without Spark"
+    )
     CONSOLE.print(
         f"  [bold]make ui SOURCE={args.source}[/bold]  Airflow in the browser, with this warehouse and its DAGs ready to trigger"
     )

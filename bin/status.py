@@ -58,12 +58,17 @@ def runs(found: lake.State, now: datetime) -> Table:
     )
     for r in found.runs:
         report = json.loads(r["report"])
-        says = report.get("error") or "; ".join(report.get("warnings") or [])[:300]
+        says = report.get("error") or "; ".join([*_quarantined(report), *(report.get("warnings") or [])])[:300]
         seconds = f"{r['seconds']:,.0f}"
         made.add_row(
             r["stage"], ago(r["started_at"], now), seconds, state(r["status"]), escape(r["run_id"]), escape(says)
         )
     return made
+
+
+def _quarantined(report: dict[str, Any]) -> list[str]:
+    rows = sum(figures.get("rows_quarantined", 0) for figures in report.get("tables", {}).values())
+    return [f"{rows:,} rows quarantined"] if rows else []
 
 
 def quarantine(found: lake.State) -> Table:

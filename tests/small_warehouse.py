@@ -76,7 +76,8 @@ def fill(folder: Path) -> None:
         ("open", [late, rude], "q2", '{"id": "<img src=x onerror=alert(1)>"}', 2),
         ("replayed", [rude], "q3", "{}", 2), ("open", [], "q4", "{}", 2),
     )  # fmt: skip
-    report = json.dumps({"error": None, "warnings": ["a <script> of a warning"]})
+    figures = {"staged.clicks": {"rows_quarantined": 4}, "staged.orders": {"rows_quarantined": 1_000, "rows_in": 7}}
+    report = json.dumps({"error": None, "warnings": ["a <script> of a warning"], "tables": figures})
     failed = json.dumps({"error": "validate: the reason", "warnings": ["not told"]})
     add(
         folder, "ops.runs", ("r1", "ingest", at(1), 3.0, "failed", 70, failed), ("r2", "ingest", at(2), 4.0, "done", 0, report),
@@ -99,12 +100,12 @@ def fill(folder: Path) -> None:
     )  # fmt: skip
     beat = ("r", "clicks", "running", None, 0, 5, 1.5, 0, 0.1, at(2), at(2), 1)
     add(folder, "ops.stream", (at(3), *beat), (at(4), "r", "clicks", "down", "no [broker]", 2, 9, 0.0, 1234, 0.1, at(3), None, 1))  # fmt: skip
-    figures = [
+    measured = [
         (b, m, v)
         for b, late, rejected in ((1, 1, 2), (2, 5, 5), (40, 0, 0))
         for m, v in (("rule:late", late), ("rejected", rejected), ("missing:id", 9))
     ]
-    add(folder, "ops.quality", *[("clicks", b, m, v, 10, at(1)) for b, m, v in figures], ("clicks", 41, "rejected", 0, 0, at(9)),
+    add(folder, "ops.quality", *[("clicks", b, m, v, 10, at(1)) for b, m, v in measured], ("clicks", 41, "rejected", 0, 0, at(9)),
         ("interactions", 40, "rows", 10, 10, at(3)), ("interactions", 41, "rows", 4, 4, at(7)), ("interactions", 42, "rows", 0, 0, at(9)))  # fmt: skip
     spent = {at(0): (1, 3, 8), at(1): (2, 4, 12)}
     add(

@@ -144,11 +144,13 @@ def test_a_new_source_of_known_entities_needs_what_was_not_received_and_no_more(
     own = report()
     folder = stage.propose_source(texts, "webshop", chosen, None, tmp_path, own, origin)
     assert folder == tmp_path / "sources/webshop"
-    missing = "nothing received looks like it; write a column or a text such as 'unknown'"
+    missing = "nothing received looks like it; write"
     assert own.warnings == [
-        f"customers.customer_type: required, one of regular, premium: {missing}",
-        f"transactions.payment_method: required: {missing}",
+        f"customers.customer_type: required, one of regular, premium: {missing} one of them, or an expression that gives them",
+        f"transactions.payment_method: required: {missing} a column, or a text such as 'unknown'",
     ]
+    # Lines are orders: of a customer or a product, what the latest says counts.
+    assert [f.stem for f in sorted(folder.glob("*.sql")) if "_sequence" in f.read_text()] == ["customers", "products"]
     for file, value in (("customers", "'regular'"), ("transactions", "'unknown'")):
         path = folder / f"{file}.sql"
         assert path.read_text().count("NULL AS") == 1

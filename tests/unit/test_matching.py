@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 from lakehouse.contracts import Contract, entities
 from lakehouse.odcs import load_contracts
-from lakehouse.profiling.matching import match, select
+from lakehouse.profiling.matching import instants, match, select
 from lakehouse.profiling.measure import DECIMAL, TYPES, Figures
 from support import ROOT
 
 ENTITIES = entities(load_contracts(ROOT / "contracts"))
 
 
-def column(name: str, *reads: str, given: int = 100, values: tuple[str, ...] = ()) -> Figures:
+def column(name: str, *reads: str, given: int = 100, values: tuple[str, ...] = (), places: int = 0) -> Figures:
     """A column of 100 rows of which all given values can be read as some types."""
     read = dict.fromkeys((*TYPES, DECIMAL), 0) | dict.fromkeys(reads, given)
-    return Figures(name, 100, given, 90, 10, 0, read, 0, 0, None, None, values)
+    return Figures(name, 100, given, 90, 10, 0, read, 0, places, None, None, values)
 
 
 def number(name: str) -> Figures:
-    return column(name, "double", DECIMAL)
+    return column(name, "double", DECIMAL, places=2)
 
 
 def instant(name: str) -> Figures:
@@ -45,7 +45,7 @@ def test_the_orders_of_a_shop_that_calls_things_otherwise() -> None:
         "date": ("Ordered At", "by its name, nearly"),
         "amount": ("Total", ""),
         "payment_method": (
-            None, "required: nothing received looks like it; write a column or a text such as 'unknown'",
+            None, "required: nothing received looks like it; write a column, or a text such as 'unknown'",
         ),
         "transaction_status": ("State", "by its name, nearly"),
     }  # fmt: skip
@@ -80,7 +80,11 @@ def test_values_of_another_type_are_no_match_whatever_the_name() -> None:
     assert matched(transactions, number("amount"))["amount"] == "amount"
     nearly = column("amount", "double", given=90)
     assert matched(transactions, nearly)["amount"] == "amount"
-    nearly.reads_as["double"] = 80
+    nearly.reads_as["double"] = 89
+    assert {m.column.name: m.remark for m in match(transactions, [nearly], None)}["amount"] == (
+        "98.9% of the values can be read as decimal(18,2)"
+    )
+    nearly.reads_as["double"] = 44
     assert matched(transactions, nearly)["amount"] is None
     assert matched(transactions, column("amount", "double", given=0))["amount"] is None
 
@@ -103,7 +107,49 @@ def test_a_column_is_taken_once_and_the_better_name_wins() -> None:
 def test_values_that_the_contract_does_not_know_are_told() -> None:
     found = match(ENTITIES["interactions"], [column("interaction_type", values=("view", "add_to_cart", "wish"))], None)
     (remark,) = (m.remark for m in found if m.column.name == "interaction_type")
-    assert remark == "received are wish; allowed are view, click, add-to-cart"
+    assert remark == "received are also wish; allowed are view, click, add-to-cart"
+
+
+def test_what_no_name_tells_the_values_may() -> None:
+    """Sales of a book shop."""
+    gross = number("Brutto")
+    gross.reads_as["double"] = 95
+    received = [
+        column("Invoice"), column("Client"), column("Item Code"), column("Shelf", values=("crime", "poetry")), instant("Bought On"), gross,
+        column("Qty", "int", "double"), column("Condition", values=("Completed", "Refunded")),
+        column("Paid With", values=("card", "cash")),
+    ]  # fmt: skip
+    found = {m.column.name: (m.received, m.remark) for m in match(ENTITIES["transactions"], received, "Invoice")}
+    assert found["amount"] == (
+        "Brutto", "the only number with decimals; 95.0% of the values can be read as decimal(18,2)",
+    )  # fmt: skip
+    assert found["transaction_status"] == (
+        "Condition", "by its values; received are also Refunded; allowed are Completed, Cancelled",
+    )  # fmt: skip
+    assert found["payment_method"] == ("Paid With", "")
+    products = {m.column.name: (m.received, m.remark) for m in match(ENTITIES["products"], received, None)}
+    assert products["price"][0] == "Brutto"
+    assert products["category"][0] is None
+    # Two of a kind: either could be meant.
+    two = [*received, number("Netto"), column("Other", values=("cancelled",))]
+    found = {m.column.name: (m.received, m.remark) for m in match(ENTITIES["transactions"], two, None)}
+    assert found["amount"] == (
+        None, "required, decimal(18,2): nothing received looks like it; write a column, or an expression of this type",
+    )  # fmt: skip
+    assert found["transaction_status"][0] is None
+
+
+def test_rows_of_a_key_are_ordered_by_the_only_instant() -> None:
+    figures = [
+        column("id"),
+        column("category"),
+        number("price"),
+        instant("Bought On"),
+        column("Year", "timestamp", "double"),
+    ]
+    assert instants(figures) == ["Bought On"]
+    sql = select("files", match(ENTITIES["products"], figures, None), [f.name for f in figures], "Bought On")
+    assert "  `price` AS price,\n  `Bought On` AS _sequence  -- of the rows of a key, the latest counts\nFROM" in sql
 
 
 def test_the_key_that_a_person_names_is_the_key() -> None:
@@ -125,6 +171,6 @@ def test_the_select_has_what_is_received_or_required_and_tells_the_rest() -> Non
         "-- Proposed from a profile, by names and values: look at each line.\n"
         "-- Received and not used: a `b, note ; DROP\n"
         "SELECT\n  _row,\n  `id` AS product_id,  -- by its name, nearly\n"
-        "  NULL AS category,  -- required: nothing received looks like it; write a column or a text such as 'unknown'\n"
+        "  NULL AS category,  -- required: nothing received looks like it; write a column, or a text such as 'unknown'\n"
         "  `price` AS price\nFROM files\n"
     )

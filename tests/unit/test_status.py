@@ -122,7 +122,7 @@ def test_the_tables_say_all_of_it_as_it_is(warehouse: Path) -> None:
     assert ["late", "2"] in [r[1:] for r in rows]
     assert ["[red]rude[/red]", "1"] in [r[1:] for r in rows]
     assert ["validate", "6", "failed", "r2", "validate: the reason"] in [[r[0], *r[2:]] for r in rows if len(r) == 6]
-    assert ["done", "r2", "a <script> of a warning"] in [r[3:] for r in rows]
+    assert ["done", "r2", "1,004 rows quarantined; a <script> of a warning"] in [r[3:] for r in rows]
     assert ["clicks", "5", "all of it is bad"] in rows
     assert ["2026-03-01 00:00", "stale", "10"] in [r[:3] for r in rows]
     # Its last word, that it is down, is months old.

@@ -16,7 +16,9 @@ MEANS = {
     **dict.fromkeys(("client", "buyer", "user", "visitor", "shopper", "member", "account", "cust"), ("customer",)),
     **dict.fromkeys(("item", "article", "goods"), ("product",)),
     **dict.fromkeys(("sku", "asin", "ean"), ("product", "id")),
-    **dict.fromkeys(("total", "sum", "value", "paid", "revenue", "turnover"), ("amount",)),
+    **dict.fromkeys(("total", "sum", "value", "gross", "revenue", "turnover"), ("amount",)),
+    **dict.fromkeys(("paid", "pay"), ("payment",)),
+    **dict.fromkeys(("with", "by"), ("method",)),
     **dict.fromkeys(("at", "time", "timestamp", "datetime", "when", "ts"), ("date",)),
     **dict.fromkeys(("signup", "signed", "joined", "registered", "created"), ("registration",)),
     **dict.fromkeys(("stock", "inventory", "quantity"), ("stock", "availability")),
@@ -26,8 +28,9 @@ MEANS = {
     **{"state": ("status",), "kind": ("type",), "invoice": ("order",), "nation": ("country",), "channel": ("source",)},
 }
 """What words of column names mean in the words of the contracts."""
-SURE, READABLE = 0.5, 0.9
-"""The score from which names are alike, and the share of the values that must be of the contract's type."""
+SURE, READABLE, MOSTLY = 0.5, 0.5, 0.9
+"""The score from which names are alike; the share of the values that must be of the contract's type for a column with such a name,
+and for one that is chosen by its values alone."""
 
 
 @dataclass(frozen=True)
@@ -58,59 +61,97 @@ def match(contract: Contract, figures: Sequence[Figures], unique: str | None, ke
     for score, _, name, f in scores:
         if score >= SURE and name not in found and f.name not in {taken.name for taken, _ in found.values()}:
             found[name] = f, score
-    taken = {f.name for f, _ in found.values()}
-    instants = [
-        f
-        for f in figures
-        if f.name not in taken and f.given and f.reads_as["timestamp"] >= READABLE * f.given and not _is_number(f)
-    ]
+    rest = [f for f in figures if f.name not in {taken.name for taken, _ in found.values()}]
     return [
-        Match(c, key, "as asked for") if c.key and key else _match(c, found.get(c.name), unique, instants)
+        Match(c, key, "as asked for") if c.key and key else _match(c, found.get(c.name), unique, rest)
         for c in contract.columns
     ]
 
 
-def _match(column: Column, found: tuple[Figures, float] | None, unique: str | None, instants: list[Figures]) -> Match:
+def instants(figures: Sequence[Figures]) -> list[str]:
+    """The received columns whose values are instants."""
+    return [f.name for f in figures if f.given and _share(f, "timestamp") >= MOSTLY and _share(f, "double") < MOSTLY]
+
+
+def _match(column: Column, found: tuple[Figures, float] | None, unique: str | None, rest: Sequence[Figures]) -> Match:
     if found is not None:
         f, score = found
-        known = {v.lower() for v in (*column.enum, *(alias for alias, _ in column.aliases))}
-        strange = [v for v in f.values if v.lower() not in known] if column.enum else []
-        if column.enum and not f.values:
-            return Match(column, f.name, f"received are many values; allowed are {', '.join(column.enum)}")
-        if strange:
-            return Match(column, f.name, f"received are {', '.join(strange[:5])}; allowed are {', '.join(column.enum)}")
-        return Match(column, f.name, "" if score == 1 else "by its name, nearly")
+        return Match(column, f.name, _doubts(column, f) or ("" if score == 1 else "by its name, nearly"))
     if column.key and unique:
         return Match(column, unique, "by its values: always given, never twice")
-    if column.required and column.type == "timestamp" and len(instants) == 1:
-        return Match(column, instants[0].name, "the only instant there is")
     if not column.required and not column.key:
         return Match(column, None)
-    allowed = f", one of {', '.join(column.enum)}" if column.enum else ""
+    by_values = _by_values(column, rest)
+    if by_values is not None:
+        f, why = by_values
+        return Match(column, f.name, "; ".join(filter(None, (why, _doubts(column, f)))))
     kind = "the key" if column.key else "required"
-    remark = f"{kind}{allowed}: nothing received looks like it; write a column or a text such as 'unknown'"
-    return Match(column, None, remark)
+    if column.enum:
+        kind, todo = f"{kind}, one of {', '.join(column.enum)}", "write one of them, or an expression that gives them"
+    elif column.type == "string":
+        todo = "write a column, or a text such as 'unknown'"
+    else:
+        kind, todo = f"{kind}, {column.type}", "write a column, or an expression of this type"
+    return Match(column, None, f"{kind}: nothing received looks like it; {todo}")
 
 
-def select(input_name: str, matches: Sequence[Match], received: Sequence[str]) -> str:
-    """The SELECT to a contract's columns, with remarks for the person who edits it."""
+def _by_values(column: Column, rest: Sequence[Figures]) -> tuple[Figures, str] | None:
+    """The one column that can be meant, whatever its name, and why."""
+    if column.enum:
+        known = _allowed(column)
+        fits = [f for f in rest if f.values and 2 * sum(v.lower() in known for v in f.values) >= len(f.values)]
+        why = "by its values"
+    elif column.type == "timestamp":
+        fits, why = [f for f in rest if f.name in instants(rest)], "the only instant there is"
+    elif column.type.startswith("decimal"):
+        fits, why = [f for f in rest if f.places and _share(f, "double") >= MOSTLY], "the only number with decimals"
+    else:
+        return None
+    return (fits[0], why) if len(fits) == 1 else None
+
+
+def _doubts(column: Column, f: Figures) -> str:
+    """What a received column has that the contract does not allow."""
+    if column.enum and not f.values:
+        return f"received are many values; allowed are {', '.join(column.enum)}"
+    strange = [v for v in f.values if v.lower() not in _allowed(column)] if column.enum else []
+    if strange:
+        return f"received are also {', '.join(strange[:5])}; allowed are {', '.join(column.enum)}"
+    share = _read(column, f) / f.given
+    return f"{share:.1%} of the values can be read as {column.type}" if share < 1 else ""
+
+
+def _allowed(column: Column) -> set[str]:
+    return {v.lower() for v in (*column.enum, *(alias for alias, _ in column.aliases))}
+
+
+def select(input_name: str, matches: Sequence[Match], received: Sequence[str], sequence: str | None = None) -> str:
+    """The SELECT to a contract's columns, with remarks for the person who edits it.
+
+    Args:
+        sequence: the received column that orders the rows of a key, if that is known.
+    """
     used = {m.received for m in matches}
     rest = [r for r in received if r not in used]
     head = ["-- Proposed from a profile, by names and values: look at each line."]
     head += [f"-- Received and not used: {', '.join(' '.join(r.split()) for r in rest)}"] if rest else []
     given = [m for m in matches if m.received is not None or m.column.required or m.column.key]
-    lines = []
-    for n, m in enumerate(given):
+    parts = []
+    for m in given:
         value = quote(m.received) if m.received is not None else "NULL"
-        comma = "," if n < len(given) - 1 else ""
-        remark = f"  -- {' '.join(m.remark.split())}" if m.remark else ""
-        lines.append(f"  {value} AS {m.column.name}{comma}{remark}")
+        parts.append((f"{value} AS {m.column.name}", " ".join(m.remark.split())))
+    if sequence is not None:
+        parts.append((f"{quote(sequence)} AS _sequence", "of the rows of a key, the latest counts"))
+    lines = [
+        f"  {text}{',' if n < len(parts) - 1 else ''}{f'  -- {remark}' if remark else ''}"
+        for n, (text, remark) in enumerate(parts)
+    ]
     return "\n".join([*head, "SELECT", "  _row,", *lines, f"FROM {input_name}"]) + "\n"
 
 
 def _score(contract: Contract, column: Column, f: Figures) -> float:
     """From 0 to 1: how much a received column looks like one of the contract's."""
-    if not f.given or not _reads(column, f):
+    if not f.given or _read(column, f) < READABLE * f.given:
         return 0.0
     own = _words(contract.name.removesuffix("s"))
     wanted, got = _words(column.name), _words(f.name)
@@ -127,11 +168,12 @@ def _words(name: str) -> frozenset[str]:
     return frozenset(meant for word in plain_name(name).split("_") for meant in MEANS.get(word, (word,)))
 
 
-def _reads(column: Column, f: Figures) -> bool:
+def _read(column: Column, f: Figures) -> int:
+    """How many values can be read as the column's type."""
     type_ = column.type.partition("(")[0]
     read = {"string": f.given, "decimal": f.reads_as["double"], "date": f.reads_as["timestamp"]}
-    return read.get(type_, f.reads_as.get(type_, f.given)) >= READABLE * f.given
+    return read.get(type_, f.reads_as.get(type_, f.given))
 
 
-def _is_number(f: Figures) -> bool:
-    return f.reads_as["double"] >= READABLE * f.given
+def _share(f: Figures, type_: str) -> float:
+    return f.reads_as[type_] / f.given if f.given else 0.0

@@ -174,11 +174,14 @@ def propose_source(
             received, entities, source, origin["pattern"], origin["format"], options, names
         )
     }
+    when = matching.instants(figures)
     for contract in contracts:
         # What is unique in the files is a key of what a line of them is: of the last entity, the others come along.
         own = (unique, key) if contract is contracts[-1] else (None, None)
+        # A file's rows come in any order: what is said of a customer last is what was bought last.
+        sequence = when[0] if len(when) == 1 and contract is not contracts[-1] else None
         matches = matching.match(contract, figures, *own)
-        files[folder / f"{contract.name}.sql"] = matching.select(received, matches, names)
+        files[folder / f"{contract.name}.sql"] = matching.select(received, matches, names, sequence)
         for m in matches:
             place = f"{contract.name}.{m.column.name}"
             if m.received is not None:
