@@ -9,6 +9,7 @@ from lakehouse_airflow.lake import Lake
 
 TABLE = "ops.stream"
 SLOT, SLOTS = timedelta(minutes=15), 96
+ISO = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def day(lake: Lake, now: datetime) -> dict[str, list[Figure]]:
     if TABLE not in lake.names():
         return {}
     first = _slot(now) - (SLOTS - 1) * SLOT
-    rows = lake.select(SUMMED.format(first=f"{first:%Y-%m-%dT%H:%M:%S}Z", until=f"{now:%Y-%m-%dT%H:%M:%S.%f}Z"), TABLE)
+    # Both at the edge of a slot, so that it is the same question for a quarter of an hour.
+    rows = lake.select(SUMMED.format(first=f"{first:{ISO}}", end=f"{first + SLOTS * SLOT:{ISO}}"), TABLE)
     found: dict[str, dict[str, list[float | None]]] = {}
     for row in rows:
         figures = found.setdefault(row["input"], {name: [None] * SLOTS for name in NAMES})
@@ -73,7 +75,7 @@ SUMMED = """
     WITH beats AS (
       SELECT *, lag(run_id) OVER of_input AS run_before, lag(messages) OVER of_input AS messages_before,
         lag(rejected) OVER of_input AS rejected_before, lag(restarts) OVER of_input AS restarts_before
-      FROM t WHERE "at" >= TIMESTAMP '{first}' AND "at" <= TIMESTAMP '{until}'
+      FROM t WHERE "at" >= TIMESTAMP '{first}' AND "at" < TIMESTAMP '{end}'
       WINDOW of_input AS (PARTITION BY input ORDER BY "at")),
     steps AS (
       SELECT *, CASE WHEN run_before IS NULL THEN 0 WHEN run_before <> run_id THEN messages ELSE messages - messages_before END AS more,

@@ -31,7 +31,7 @@ def test_a_quarter_of_an_hour_has_what_is_new_in_it(tmp_path: Path) -> None:
         # The stream was started again, and counts from nothing.
         beat(past(-1), "r2", 7, rejected=2, restarts=0, rate=1.0, lag=0, seconds=9.0),
         beat(past(-2), "r2", 10, rejected=2, restarts=2, rate=3.0, lag=4, seconds=1.0),
-        beat(past(-8), "r2", 99, rate=99.0),
+        beat(past(-15), "r2", 99, rate=99.0),
         # Just within the day, and just before it.
         beat(past(24 * 60 - 15), "r0", 5, rate=0.5, of="views"), beat(past(24 * 60 - 16), "r0", 9, rate=1.5, of="views"),
         beat(past(24 * 60 - 15) - timedelta(seconds=1), "r", 5, of="long ago"),

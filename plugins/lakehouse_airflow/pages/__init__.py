@@ -124,12 +124,12 @@ def build(warehouse: str | None = None) -> FastAPI:
             return page(request, "features.html", as_of=None)
         trusted, known, as_of = may_see_persons(user), features.described(contracts.of(features.TABLE)), instants[0]
         before = instants[1] if len(instants) > 1 else None
-        shown = customer.strip() if trusted else ""
+        customer_id = customer.strip() if trusted else ""
         return page(
             request, "features.html", as_of=as_of, before=before, features=known, trusted=trusted, replay=REPLAY,
             now_=snapshots.figures(known, as_of), earlier=snapshots.figures(known, before) if before else {},
-            customer_id=shown, row=features.customer(tables, shown, as_of) if shown else None,
-            events=features.timeline(tables, shown) if shown else [],
+            customer_id=customer_id, row=features.customer(tables, customer_id, as_of) if customer_id else None,
+            events=features.timeline(tables, customer_id) if customer_id else [],
         )  # fmt: skip
 
     @app.get("/stream", response_class=HTMLResponse)
