@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
@@ -182,7 +183,8 @@ class Lake:
 
     def files(self, name: str) -> list[str]:
         """The addresses of a table's files, below the table's folder."""
-        return pa.table(self.opened(name).get_add_actions())["path"].to_pylist()
+        # The log has addresses, in which what is special in a folder's name is escaped once more.
+        return [unquote(path) for path in pa.table(self.opened(name).get_add_actions())["path"].to_pylist()]
 
     def columns(self, name: str) -> list[tuple[str, str]]:
         """(name, type) of a table's columns."""
