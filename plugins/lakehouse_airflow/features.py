@@ -64,25 +64,6 @@ def figures(lake: Lake, features: list[Column], as_of: datetime) -> dict[str, Fi
     return found
 
 
-class Snapshots:
-    """The figures of snapshots; asked for once for each version of the table and of its contract."""
-
-    def __init__(self, lake: Lake) -> None:
-        self._lake = lake
-        self._known: tuple[object, dict[datetime, dict[str, Figures]]] = None, {}
-
-    def figures(self, features: list[Column], as_of: datetime) -> dict[str, Figures]:
-        """As ``figures`` tells them."""
-        state = self._lake.opened(TABLE).version(), tuple(features)
-        before, known = self._known
-        if before != state:
-            # Another request may be at this at the same time: each has its own, and the later one stays.
-            self._known = state, (known := {})
-        if as_of not in known:
-            known[as_of] = figures(self._lake, features, as_of)
-        return known[as_of]
-
-
 def customer(lake: Lake, customer_id: str, as_of: datetime) -> dict[str, Any] | None:
     """A customer's row in a snapshot; None if it has none."""
     query = f"SELECT * FROM t WHERE customer_id = {literal(customer_id)} AND {_snapshot(as_of)}"  # noqa: S608

@@ -59,5 +59,6 @@ class Contracts:
     def of(self, table: str) -> Contract | None:
         """That of a table of silver or gold, ``<layer>.<table>``; a history has its entity's."""
         layer, _, name = table.partition(".")
-        contract = self.read().get(name) or self.read().get(name.removesuffix("_history"))
+        known = self.read()
+        contract = known.get(name) or known.get(name.removesuffix("_history"))
         return contract if contract and contract.layer == layer else None

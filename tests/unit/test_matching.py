@@ -102,6 +102,9 @@ def test_a_column_is_taken_once_and_the_better_name_wins() -> None:
     found = matched(ENTITIES["transactions"], column("customer"), column("customer_id"), column("buyer id"))
     assert found["customer_id"] == "customer_id"
     assert sorted(f for f in found.values() if f) == ["customer_id"]
+    # It could be the id of anything, and is that of the row.
+    found = matched(ENTITIES["transactions"], column("id"))
+    assert {name: f for name, f in found.items() if f} == {"transaction_id": "id"}
 
 
 def test_values_that_the_contract_does_not_know_are_told() -> None:

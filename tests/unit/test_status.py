@@ -92,6 +92,16 @@ def test_the_versions_of_a_table_the_newest_first(warehouse: Path) -> None:
     assert lake.columns("bronze.clicks") == [("id", "string")]
 
 
+def test_a_version_is_asked_once(warehouse: Path) -> None:
+    lake, query = Lake(str(warehouse)), "SELECT id FROM t ORDER BY id"
+    before = lake.select(query, "bronze.clicks")
+    assert before == [{"id": "a"}, {"id": "b"}, {"id": "c"}]
+    assert lake.select(query, "bronze.clicks") is before
+    assert lake.select("SELECT max(id) AS id FROM t", "bronze.clicks") == [{"id": "c"}]
+    add(warehouse, "bronze.clicks", ("d",))
+    assert lake.select(query, "bronze.clicks") == [*before, {"id": "d"}]
+
+
 def test_a_second_look_sees_what_has_come_since(warehouse: Path) -> None:
     lake = Lake(str(warehouse))
     assert lake.state().rows("bronze.clicks") == 3

@@ -38,7 +38,7 @@ def build(warehouse: str | None = None) -> FastAPI:
     location = warehouse or os.environ.get("LAKEHOUSE_WAREHOUSE") or "var/warehouse"
     shown = location.removeprefix(f"{HERE.parents[2]}/")
     tables, templates = lake.Lake(location), Jinja2Templates(HERE / "templates")
-    health, snapshots = Health(tables, contracts), features.Snapshots(tables)
+    health = Health(tables, contracts)
     templates.env.filters |= {
         "bars": bars,
         "heights": heights,
@@ -127,7 +127,7 @@ def build(warehouse: str | None = None) -> FastAPI:
         customer_id = customer.strip() if trusted else ""
         return page(
             request, "features.html", as_of=as_of, before=before, features=known, trusted=trusted, replay=REPLAY,
-            now_=snapshots.figures(known, as_of), earlier=snapshots.figures(known, before) if before else {},
+            now_=features.figures(tables, known, as_of), earlier=features.figures(tables, known, before) if before else {},
             customer_id=customer_id, row=features.customer(tables, customer_id, as_of) if customer_id else None,
             events=features.timeline(tables, customer_id) if customer_id else [],
         )  # fmt: skip

@@ -70,7 +70,7 @@ def match(contract: Contract, figures: Sequence[Figures], unique: str | None, ke
 
 def instants(figures: Sequence[Figures]) -> list[str]:
     """The received columns whose values are instants."""
-    return [f.name for f in figures if f.given and _share(f, "timestamp") >= MOSTLY and _share(f, "double") < MOSTLY]
+    return [f.name for f in figures if _is_instant(f)]
 
 
 def _match(column: Column, found: tuple[Figures, float] | None, unique: str | None, rest: Sequence[Figures]) -> Match:
@@ -102,7 +102,7 @@ def _by_values(column: Column, rest: Sequence[Figures]) -> tuple[Figures, str] |
         fits = [f for f in rest if f.values and 2 * sum(v.lower() in known for v in f.values) >= len(f.values)]
         why = "by its values"
     elif column.type == "timestamp":
-        fits, why = [f for f in rest if f.name in instants(rest)], "the only instant there is"
+        fits, why = [f for f in rest if _is_instant(f)], "the only instant there is"
     elif column.type.startswith("decimal"):
         fits, why = [f for f in rest if f.places and _share(f, "double") >= MOSTLY], "the only number with decimals"
     else:
@@ -173,6 +173,10 @@ def _read(column: Column, f: Figures) -> int:
     type_ = column.type.partition("(")[0]
     read = {"string": f.given, "decimal": f.reads_as["double"], "date": f.reads_as["timestamp"]}
     return read.get(type_, f.reads_as.get(type_, f.given))
+
+
+def _is_instant(f: Figures) -> bool:
+    return _share(f, "timestamp") >= MOSTLY and _share(f, "double") < MOSTLY
 
 
 def _share(f: Figures, type_: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -96,19 +96,16 @@ def contract(name: str, figures: Sequence[Figures], key: str, key_repeats: bool)
     return "\n".join(remarks) + "\n" + dumped
 
 
-def source(
-    input_name: str,
-    entities: Sequence[str],
-    path: str,
-    pattern: str,
-    format_: str,
-    options: dict[str, str],
-    columns: Sequence[str],
-) -> str:
-    """The ``source.yaml`` that reads the profiled files."""
-    declared: dict[str, Any] = {"path": path, "format": format_, "columns": list(columns)}
-    if pattern:
-        declared["pattern"] = pattern
+def source(input_name: str, entities: Sequence[str], origin: Mapping[str, str], columns: Sequence[str]) -> str:
+    """The ``source.yaml`` that reads the profiled files.
+
+    Args:
+        origin: their ``path``, ``pattern`` and ``format``; all else in it are options of the reader.
+    """
+    options = {k: v for k, v in origin.items() if k not in ("path", "pattern", "format")}
+    declared: dict[str, Any] = {"path": origin["path"], "format": origin["format"], "columns": list(columns)}
+    if origin["pattern"]:
+        declared["pattern"] = origin["pattern"]
     if options:
         declared["options"] = options
     declared["entities"] = list(entities)

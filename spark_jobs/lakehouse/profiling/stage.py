@@ -120,12 +120,9 @@ def propose(
         report.warn(f"no column is a key by its values; {chosen} is proposed: look at it")
     files = {out / f"contracts/{entity}.odcs.yaml": proposal.contract(entity, figures, chosen, unique is None)}
     if origin is not None:
-        options = {k: v for k, v in origin.items() if k not in ("path", "pattern", "format")}
         folder = out / "sources" / entity
         received = f"{entity}_files"
-        files[folder / "source.yaml"] = proposal.source(
-            received, [entity], origin["path"], origin["pattern"], origin["format"], options, names
-        )
+        files[folder / "source.yaml"] = proposal.source(received, [entity], origin, names)
         files[folder / f"{entity}.sql"] = proposal.select(received, names)
     _write(files, report)
     contract = load_contract(next(iter(files)))
@@ -166,14 +163,9 @@ def propose_source(
     """
     figures, _, unique = _measured(texts, key, report)
     names = [f.name for f in figures]
-    options = {k: v for k, v in origin.items() if k not in ("path", "pattern", "format")}
     folder, received = out / "sources" / source, f"{source}_files"
     entities = [c.name for c in contracts]
-    files = {
-        folder / "source.yaml": proposal.source(
-            received, entities, source, origin["pattern"], origin["format"], options, names
-        )
-    }
+    files = {folder / "source.yaml": proposal.source(received, entities, origin | {"path": source}, names)}
     when = matching.instants(figures)
     for contract in contracts:
         # What is unique in the files is a key of what a line of them is: of the last entity, the others come along.
