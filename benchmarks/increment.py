@@ -1,9 +1,10 @@
-"""What a day of 1% costs: bytes read and written by each stage, and the customers that are computed anew.
+"""What one more day costs after a history: seconds, memory, bytes read and written by each stage.
 
-Run it with: `. bin/env && python benchmarks/increment.py [--rows 10000000]`
+Run it with: `. bin/env && python benchmarks/increment.py [--rows 10000000] [--days 100]`
 
-A shop of 100 days is loaded but for its last day; then that day is delivered and goes through the stages, as daily runs
-do. Bytes are those of Spark's own task metrics, from its event log: of tables and of their logs.
+A shop is loaded but for its last day; then that day is delivered and goes through the stages, as daily runs do. Ten times
+the rows in ten times the days is ten times the history with the same day after it. Bytes are those of Spark's own task
+metrics, from its event log: of tables and of their logs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from runs import Spark, Stages
 
-START, DAYS = date(2026, 1, 1), 100
+START = date(2023, 1, 1)
 CONSOLE = Console(width=120)
 
 
@@ -29,19 +30,22 @@ def size(folder: Path) -> int:
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--rows", type=int, default=10_000_000)
-    rows = p.parse_args().rows
-    last = START + timedelta(days=DAYS - 1)
+    p.add_argument("--days", type=int, default=100)
+    p.add_argument("--master", default="local[2]", help="where the stages run (default: local[2])")
+    options = p.parse_args()
+    rows, days = options.rows, options.days
+    last = START + timedelta(days=days - 1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        stages, held = Stages(Spark(folder / "spark"), folder), folder / "held"
-        shop = ["--rows", str(rows), "--days", str(DAYS), "--start", f"{START}"]
+        stages, held = Stages(Spark(folder / "spark", options.master), folder), folder / "held"
+        shop = ["--rows", str(rows), "--days", str(days), "--start", f"{START}"]
         stages.run("generate", "--landing", str(stages.landing), *shop)
         for day in list((stages.landing / "shop").glob(f"*/{last}")):
             target = held / day.relative_to(stages.landing)
             target.parent.mkdir(parents=True, exist_ok=True)
             day.rename(target)
         delivered = size(held)
-        CONSOLE.print(f"{rows:,} rows of {DAYS} days but for the last")
+        CONSOLE.print(f"{rows:,} rows of {days} days but for the last")
         first = stages.batch(f"{last}")
         layers = ("bronze", "staged", "silver", "gold")
         before = ", ".join(f"{layer} {size(stages.warehouse / layer):,} bytes" for layer in layers)
@@ -49,14 +53,22 @@ def main() -> None:
             day.rename(stages.landing / day.relative_to(held))
         CONSOLE.print(f"the last day: {delivered:,} bytes of files")
         second = stages.batch(f"{last + timedelta(days=1)}")
-    table = Table(title=f"A day of 1% after {rows:,} rows", title_justify="left")
-    for column in ("stage", "seconds", "first load", "bytes read", "bytes written", "written per byte delivered"):
+    table = Table(title=f"A day of {rows // days:,} rows after {rows - rows // days:,}", title_justify="left")
+    for column in (
+        "stage",
+        "seconds",
+        "first load",
+        "most memory, MB",
+        "bytes read",
+        "bytes written",
+        "per byte delivered",
+    ):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for load, run in zip(first, second, strict=True):
         share = f"{run.written / delivered:.1f}"
-        table.add_row(
-            run.name, f"{run.seconds:,.0f}", f"{load.seconds:,.0f}", f"{run.read:,}", f"{run.written:,}", share
-        )
+        memory = max(run.memory, load.memory) / 1e6
+        seconds = (f"{run.seconds:,.0f}", f"{load.seconds:,.0f}")
+        table.add_row(run.name, *seconds, f"{memory:,.0f}", f"{run.read:,}", f"{run.written:,}", share)
     CONSOLE.print(table)
     CONSOLE.print(f"tables before the day: {before}")
     gold = second[-1].report["tables"]["gold.customer_features"]

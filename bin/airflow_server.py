@@ -10,9 +10,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from loopback import free_port
 from rich.console import Console
 
@@ -53,16 +55,17 @@ class Airflow:
         if self._process is None:
             return
         for kill in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-            try:
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
                 os.killpg(self._process.pid, kill)
                 self._process.wait(timeout=10)
-                # The session's leader is gone; whatever it left behind goes too.
-                os.killpg(self._process.pid, signal.SIGKILL)
-                return
-            except subprocess.TimeoutExpired:
-                continue
-            except ProcessLookupError:
-                return
+                break
+        # Tasks and the readers of DAG files have process groups of their own, but are in this session.
+        deadline = time.monotonic() + 10
+        while (left := _of_session(self._process.pid)) and time.monotonic() < deadline:
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, timeout=1)
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         if not self._token:
@@ -120,3 +123,13 @@ class Airflow:
         except urllib.error.HTTPError:
             return {}
         return json.loads(value) if isinstance(value, str) else value
+
+
+def _of_session(leader: int) -> list[psutil.Process]:
+    """Processes that run in a session, by the process id of its leader."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found

@@ -1,4 +1,4 @@
-"""How the lakehouse fares: its tables, the last run of each stage, what is in quarantine, the snapshots of gold, the stream."""
+"""How the lakehouse fares: its tables and how fresh they are, the last run of each stage, what is in quarantine, the snapshots of gold, the stream."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,17 +20,24 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "plugins"))
 
 from lakehouse_airflow import lake  # noqa: E402
+from lakehouse_airflow.health import freshness  # noqa: E402
 from lakehouse_airflow.stream import heard  # noqa: E402
+from lakehouse_airflow.suite import ConfigurationError, Contract, Contracts  # noqa: E402
 from lakehouse_airflow.wording import ago, size  # noqa: E402
 
 MOST_REASONS, MOST_SNAPSHOTS = 10, 5
-WRONG = {"failed", "stale", "expired", "down", "pausing", "silent"}
+WRONG = {"failed", "stale", "late", "expired", "down", "pausing", "silent"}
+
+
+LONG = {"run": 26}
+"""Columns that take no more than so many characters a line, whatever is in them."""
 
 
 def table(title: str, columns: Iterable[str], right: Iterable[str] = ()) -> Table:
     made = Table(title=title, title_justify="left")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        made.add_column(column, justify=justify, overflow="fold", max_width=LONG.get(column))
     return made
 
 
@@ -49,6 +56,14 @@ def tables(found: lake.State, now: datetime) -> Table:
                 changed = ago(t.changed_at, now)
                 made.add_row(t.name, f"{t.rows:,}", f"{t.files:,}", size(t.size), str(t.version), changed)
         made.add_section()
+    return made
+
+
+def fresh(found: lake.State, contracts: Mapping[str, Contract], now: datetime) -> Table:
+    made = table("Fresh by contract", ("table", "state", "newest rows", "may be hours old"), ("may be hours old",))
+    for f in freshness(found, contracts):
+        limit = f"{f.limit.total_seconds() / 3600:,.0f}"
+        made.add_row(f.table, state("late" if f.late(now) else "fresh"), ago(f.newest, now), limit)
     return made
 
 
@@ -111,16 +126,22 @@ def stream(found: lake.State, now: datetime) -> Table:
     return made
 
 
-def as_json(found: lake.State) -> str:
+def as_json(found: lake.State, contracts: Mapping[str, Contract], now: datetime) -> str:
     whole: dict[str, Any] = dataclasses.asdict(found)
     whole["tables"] = list(whole["tables"].values())
     whole["runs"] = [r | {"report": json.loads(r["report"])} for r in whole["runs"]]
+    whole["freshness"] = [
+        {"table": f.table, "newest": f.newest, "limit_seconds": int(f.limit.total_seconds()), "late": f.late(now)}
+        for f in freshness(found, contracts)
+    ]
     return json.dumps(whole, indent=1, default=lambda v: v.isoformat())
 
 
 def main() -> int:
     p = argparse.ArgumentParser(prog="status", description=__doc__)
     p.add_argument("--warehouse", default=os.environ.get("LAKEHOUSE_WAREHOUSE"), help="where the tables are")
+    where = os.environ.get("LAKEHOUSE_CONTRACTS") or str(ROOT / "contracts")
+    p.add_argument("--contracts", default=where, help="folder of *.odcs.yaml files (default: the project's)")
     p.add_argument("--json", action="store_true", help="for machines: all of it, as JSON")
     options = p.parse_args()
     if not options.warehouse:
@@ -130,14 +151,19 @@ def main() -> int:
     except lake.NoTables as error:
         print(f"status: {error} Name another one with --warehouse.", file=sys.stderr)
         return 64
-    if options.json:
-        print(as_json(found))
-        return 0
+    try:
+        contracts = Contracts(Path(options.contracts)).read()
+    except ConfigurationError as error:
+        print(f"status: {error}", file=sys.stderr)
+        return error.exit_code
     console, now = Console(), datetime.now(UTC)
+    if options.json:
+        print(as_json(found, contracts, now))
+        return 0
     console.print(f"{escape(options.warehouse)}, at {now:%Y-%m-%d %H:%M:%S} UTC")
     for shown in (
-        *(tables(found, now), runs(found, now), refused(found), quarantine(found), snapshots(found, now)),
-        stream(found, now),
+        *(tables(found, now), fresh(found, contracts, now), runs(found, now), refused(found), quarantine(found)),
+        *(snapshots(found, now), stream(found, now)),
     ):
         if shown.row_count:
             console.print(shown)

@@ -22,12 +22,11 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from lakehouse import upserts
+from lakehouse import properties, upserts
 from lakehouse.errors import ConfigurationError, InternalError
 from lakehouse.report import RunReport
 from lakehouse.sql import quote
 
-SPECIAL = re.compile(r"[ ,;{}()\n\t=]")
 TABLE = re.compile(r"(bronze|staged|quarantine|silver|gold|ops)\.[a-z][a-z0-9_]*")
 
 
@@ -105,22 +104,8 @@ class Warehouse:
         if self.location.startswith("catalog:"):
             self._change(f"CREATE SCHEMA IF NOT EXISTS {self.sql_name(table).rpartition('.')[0]}")
         partitions = f" PARTITIONED BY ({', '.join(map(quote, partition_by))})" if partition_by else ""
-        properties = {"delta.checkpointPolicy": "classic"}
-        if table.startswith(("bronze.", "staged.")):
-            # They are read by batch; the least and greatest of every other column would cost more than they save.
-            properties["delta.dataSkippingStatsColumns"] = "_batch_id"
-        if table.startswith("ops."):
-            # Nobody reads an old version of them, and a stream adds one every few seconds.
-            properties["delta.logRetentionDuration"] = "interval 7 days"
-        if table.startswith("silver."):
-            # Tells featurize what to compute anew.
-            properties["delta.enableChangeDataFeed"] = "true"
-            # A row that a MERGE updates or deletes is marked, and its file stays as it is.
-            properties["delta.enableDeletionVectors"] = "true"
-        if any(SPECIAL.search(name) for name in cast(StructType, StructType.fromDDL(ddl)).names):
-            # Parquet has no such names; Delta can map them.
-            properties["delta.columnMapping.mode"] = "name"
-        listed = ", ".join(f"'{k}' = '{v}'" for k, v in properties.items())
+        columns = cast(StructType, StructType.fromDDL(ddl)).names
+        listed = ", ".join(f"'{k}' = '{v}'" for k, v in properties.of_new_table(table, columns).items())
         self._change(
             f"CREATE TABLE IF NOT EXISTS {self.sql_name(table)} ({ddl}) USING delta{partitions} TBLPROPERTIES ({listed})"
         )

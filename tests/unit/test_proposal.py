@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 from lakehouse.profiling import proposal
 from lakehouse.profiling.measure import DECIMAL, TYPES, Figures
 
@@ -59,3 +60,20 @@ def column(name: str = "x", given: int = 100, zeros: int = 0, whole: int = 3, pl
 )
 def test_types(figures: Figures, type_: str) -> None:
     assert proposal.type_of(figures) == type_
+
+
+def test_a_proposed_source_says_what_to_say_of_it() -> None:
+    origin = {"path": "books/orders", "pattern": "*.csv", "format": "csv", "sep": ";"}
+    assert yaml.safe_load(proposal.source("orders", ["transactions"], origin, ["Order ID", "Total"])) == {
+        "description": "Proposed from a profile of books/orders. Say here what these files are, and who delivers them.",
+        "inputs": {
+            "orders": {
+                "path": "books/orders",
+                "format": "csv",
+                "columns": ["Order ID", "Total"],
+                "pattern": "*.csv",
+                "options": {"sep": ";"},
+                "entities": ["transactions"],
+            }
+        },
+    }

@@ -138,7 +138,31 @@ def test_the_tables_say_all_of_it_as_it_is(warehouse: Path) -> None:
     # Its last word, that it is down, is months old.
     assert ["clicks", "silent no [broker]", "9", "1,234"] in [r[:4] for r in rows]
     assert ["bronze.clicks", "3", "2"] in [r[:3] for r in rows]
+    assert [r[:2] + r[3:] for r in rows if len(r) == 4 and r[1] == "late"] == [
+        ["gold.customer_features", "late", "24"],
+        ["silver.interactions", "late", "24"],
+    ]
     assert "\x1b[" not in shown.stdout, "colours, although it is no terminal"
+
+
+def test_a_long_name_of_a_run_leaves_room_for_what_it_says(warehouse: Path) -> None:
+    name, says = (
+        "scheduled__2026-03-01T00:00:00.000000+00:00_x9YzAbCd",
+        "forty rows were late, and that is told here",
+    )
+    add(warehouse, "ops.runs", (name, "merge", at(9), 1.0, "done", 0, json.dumps({"warnings": [says]})))
+    shown = status("--warehouse", str(warehouse), COLUMNS="120").stdout
+    (line,) = [li for li in shown.splitlines() if says in li]
+    assert name[:26] in line
+
+
+def test_a_wrong_contract_is_told_with_its_place(warehouse: Path, tmp_path: Path) -> None:
+    contracts = tmp_path / "contracts"
+    contracts.mkdir()
+    (contracts / "clicks.odcs.yaml").write_text("kind: [")
+    told = status("--warehouse", str(warehouse), "--contracts", str(contracts))
+    assert (told.returncode, told.stdout) == (78, "")
+    assert "clicks.odcs.yaml" in told.stderr
 
 
 def test_machines_get_json(warehouse: Path) -> None:
@@ -146,6 +170,9 @@ def test_machines_get_json(warehouse: Path) -> None:
     assert {t["name"]: t["rows"] for t in told["tables"]}["bronze.clicks"] == 3
     assert told["runs"][1]["report"]["error"] == "validate: the reason"
     assert told["snapshots"][0]["as_of"] == "2026-03-01T01:00:00+00:00"
+    assert {"table": "silver.interactions", "newest": at(7).isoformat(), "limit_seconds": 86_400, "late": True} in told[
+        "freshness"
+    ]
 
 
 def test_without_a_warehouse_it_says_what_is_missing(tmp_path: Path) -> None:

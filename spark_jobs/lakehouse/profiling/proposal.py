@@ -109,7 +109,9 @@ def source(input_name: str, entities: Sequence[str], origin: Mapping[str, str], 
     if options:
         declared["options"] = options
     declared["entities"] = list(entities)
-    return yaml.safe_dump({"inputs": {input_name: declared}}, sort_keys=False, allow_unicode=True, width=120)
+    described = f"Proposed from a profile of {origin['path']}. Say here what these files are, and who delivers them."
+    whole = {"description": described, "inputs": {input_name: declared}}
+    return yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=120)
 
 
 def select(input_name: str, columns: Sequence[str]) -> str:
