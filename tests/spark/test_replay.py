@@ -191,6 +191,33 @@ def test_a_refused_batch_leaves_nothing_behind_and_can_be_given_up(
         pipeline.run("validate", release="1")
 
 
+def test_later_batches_go_on_and_the_refused_one_waits_until_it_is_released(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    def deliver(name: str, *rows: str) -> None:
+        file = pipeline.landing / "shop/products" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("\n".join(["ProductID,Category,Price,StockAvailability", *rows]) + "\n")
+        pipeline.run("ingest", only=["shop_products"])
+
+    def validate(**arguments: str) -> tuple[int, int, int]:
+        facts = pipeline.run("validate", **arguments).tables["staged.products"]
+        return facts["rows_in"], facts["rows_accepted"], facts["rows_quarantined"]
+
+    pipeline = Pipeline(spark, tmp_path)
+    deliver("bad.csv", *(f"b{n},Toys,x,3" for n in range(60)), *(f"g{n},Toys,1.00,3" for n in range(50)))
+    with pytest.raises(DataRefused, match="60 of 110 products rows are rejected"):
+        validate()
+    deliver("good.csv", "p1,Toys,5.00,3", "p2,Toys,x,3")
+    assert validate() == (2, 1, 1)
+    with pytest.raises(UsageError, match="--release 7: no refused batch"):
+        validate(release="7")
+    assert validate(release="1") == (110, 50, 60)
+    with pytest.raises(UsageError, match="--release 1: no refused batch"):
+        validate(release="1")
+    assert pipeline.table("staged.products").count() == 51
+
+
 def test_held_orphans_are_released_when_their_parent_arrives(spark: SparkSession, tmp_path: Path) -> None:
     contracts = strict_contracts(tmp_path)
     pipeline = Pipeline(spark, tmp_path, contracts=contracts)
