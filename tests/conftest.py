@@ -18,9 +18,8 @@ def spark() -> Iterator[object]:
     from lakehouse.session import build_session
 
     os.environ["PYSPARK_SUBMIT_ARGS"] = (
-        "--master local[2] --conf spark.databricks.delta.snapshotPartitions=2 --conf spark.sql.shuffle.partitions=2 "
-        # A few rows are interpreted sooner than code for them is compiled; the e2e layer has it compiled.
-        "--conf spark.sql.codegen.wholeStage=false pyspark-shell"
+        "--master local[2] --conf spark.databricks.delta.snapshotPartitions=2 "
+        "--conf spark.sql.shuffle.partitions=2 pyspark-shell"
     )
     session = build_session("tests")
     yield session
