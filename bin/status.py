@@ -7,10 +7,10 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,15 +20,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "plugins"))
 
 from lakehouse_airflow import lake  # noqa: E402
-from lakehouse_airflow.health import freshness  # noqa: E402
+from lakehouse_airflow.health import Freshness, freshness  # noqa: E402
 from lakehouse_airflow.stream import heard  # noqa: E402
-from lakehouse_airflow.suite import ConfigurationError, Contract, Contracts  # noqa: E402
+from lakehouse_airflow.suite import ConfigurationError, Contracts  # noqa: E402
 from lakehouse_airflow.wording import ago, size  # noqa: E402
 
 MOST_REASONS, MOST_SNAPSHOTS = 10, 5
 WRONG = {"failed", "stale", "late", "expired", "down", "pausing", "silent"}
-
-
 LONG = {"run": 26}
 """Columns that take no more than so many characters a line, whatever is in them."""
 
@@ -36,7 +34,7 @@ LONG = {"run": 26}
 def table(title: str, columns: Iterable[str], right: Iterable[str] = ()) -> Table:
     made = Table(title=title, title_justify="left")
     for column in columns:
-        justify: Literal["left", "right"] = "right" if column in right else "left"
+        justify = "right" if column in right else "left"
         made.add_column(column, justify=justify, overflow="fold", max_width=LONG.get(column))
     return made
 
@@ -59,9 +57,9 @@ def tables(found: lake.State, now: datetime) -> Table:
     return made
 
 
-def fresh(found: lake.State, contracts: Mapping[str, Contract], now: datetime) -> Table:
+def fresh(promises: Sequence[Freshness], now: datetime) -> Table:
     made = table("Fresh by contract", ("table", "state", "newest rows", "may be hours old"), ("may be hours old",))
-    for f in freshness(found, contracts):
+    for f in promises:
         limit = f"{f.limit.total_seconds() / 3600:,.0f}"
         made.add_row(f.table, state("late" if f.late(now) else "fresh"), ago(f.newest, now), limit)
     return made
@@ -126,13 +124,13 @@ def stream(found: lake.State, now: datetime) -> Table:
     return made
 
 
-def as_json(found: lake.State, contracts: Mapping[str, Contract], now: datetime) -> str:
+def as_json(found: lake.State, promises: Sequence[Freshness], now: datetime) -> str:
     whole: dict[str, Any] = dataclasses.asdict(found)
     whole["tables"] = list(whole["tables"].values())
     whole["runs"] = [r | {"report": json.loads(r["report"])} for r in whole["runs"]]
     whole["freshness"] = [
         {"table": f.table, "newest": f.newest, "limit_seconds": int(f.limit.total_seconds()), "late": f.late(now)}
-        for f in freshness(found, contracts)
+        for f in promises
     ]
     return json.dumps(whole, indent=1, default=lambda v: v.isoformat())
 
@@ -152,17 +150,17 @@ def main() -> int:
         print(f"status: {error} Name another one with --warehouse.", file=sys.stderr)
         return 64
     try:
-        contracts = Contracts(Path(options.contracts)).read()
+        promises = freshness(found, Contracts(Path(options.contracts)).read())
     except ConfigurationError as error:
         print(f"status: {error}", file=sys.stderr)
         return error.exit_code
     console, now = Console(), datetime.now(UTC)
     if options.json:
-        print(as_json(found, contracts, now))
+        print(as_json(found, promises, now))
         return 0
     console.print(f"{escape(options.warehouse)}, at {now:%Y-%m-%d %H:%M:%S} UTC")
     for shown in (
-        *(tables(found, now), fresh(found, contracts, now), runs(found, now), refused(found), quarantine(found)),
+        *(tables(found, now), fresh(promises, now), runs(found, now), refused(found), quarantine(found)),
         *(snapshots(found, now), stream(found, now)),
     ):
         if shown.row_count:

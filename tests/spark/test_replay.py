@@ -32,11 +32,15 @@ def validated(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
+def deliver(pipeline: Pipeline, path: str, *lines: str) -> None:
+    file = pipeline.landing / "shop" / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(lines) + "\n")
+
+
 def products(pipeline: Pipeline) -> None:
-    file = pipeline.landing / "shop/products/a.csv"
-    file.parent.mkdir(parents=True)
     header = "ProductID,Category,Price,StockAvailability,UpdatedAt,op"
-    file.write_text("\n".join([header, "P1,Toys,1,5,,", "P2,Toys,-1,5,,", "P3,Toys,2,many,,"]) + "\n")
+    deliver(pipeline, "products/a.csv", header, "P1,Toys,1,5,,", "P2,Toys,-1,5,,", "P3,Toys,2,many,,")
     for stage in ("ingest", "validate"):
         pipeline.run(stage, only=["shop_products"])
 
@@ -194,10 +198,8 @@ def test_a_refused_batch_leaves_nothing_behind_and_can_be_given_up(
 def test_later_batches_go_on_and_the_refused_one_waits_until_it_is_released(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    def deliver(name: str, *rows: str) -> None:
-        file = pipeline.landing / "shop/products" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("\n".join(["ProductID,Category,Price,StockAvailability", *rows]) + "\n")
+    def ingest(name: str, *rows: str) -> None:
+        deliver(pipeline, f"products/{name}", "ProductID,Category,Price,StockAvailability", *rows)
         pipeline.run("ingest", only=["shop_products"])
 
     def validate(**arguments: str) -> tuple[int, int, int]:
@@ -205,10 +207,10 @@ def test_later_batches_go_on_and_the_refused_one_waits_until_it_is_released(
         return facts["rows_in"], facts["rows_accepted"], facts["rows_quarantined"]
 
     pipeline = Pipeline(spark, tmp_path)
-    deliver("bad.csv", *(f"b{n},Toys,x,3" for n in range(60)), *(f"g{n},Toys,1.00,3" for n in range(50)))
+    ingest("bad.csv", *(f"b{n},Toys,x,3" for n in range(60)), *(f"g{n},Toys,1.00,3" for n in range(50)))
     with pytest.raises(DataRefused, match="60 of 110 products rows are rejected"):
         validate()
-    deliver("good.csv", "p1,Toys,5.00,3", "p2,Toys,x,3")
+    ingest("good.csv", "p1,Toys,5.00,3", "p2,Toys,x,3")
     assert validate() == (2, 1, 1)
     with pytest.raises(UsageError, match="--release 7: no refused batch"):
         validate(release="7")
@@ -222,17 +224,12 @@ def test_held_orphans_are_released_when_their_parent_arrives(spark: SparkSession
     contracts = strict_contracts(tmp_path)
     pipeline = Pipeline(spark, tmp_path, contracts=contracts)
 
-    def deliver(path: str, *lines: str) -> None:
-        file = pipeline.landing / "shop" / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("\n".join(lines) + "\n")
-
     header = "TransactionID,OrderID,CustomerID,ProductID,Date,Amount,PaymentMethod,TransactionStatus,UpdatedAt,op"
     for folder in ("customers", "interactions"):
         (pipeline.landing / "shop" / folder).mkdir(parents=True)
-    deliver("products/a.csv", "ProductID,Category,Price", "P1,Toys,1")
+    deliver(pipeline, "products/a.csv", "ProductID,Category,Price", "P1,Toys,1")
     deliver(
-        "transactions/a.csv", header,
+        pipeline, "transactions/a.csv", header,
         "T1,,C1,P1,2026-03-01,1,card,Completed,,", "T2,,,P1,2026-03-01,1,card,Completed,,",
         "T3,,C1,P9,2026-03-01,1,card,Completed,,", "T4,,C1,P1,2026-03-01,x,card,Completed,,",
     )  # fmt: skip
@@ -242,10 +239,10 @@ def test_held_orphans_are_released_when_their_parent_arrives(spark: SparkSession
         return sorted(r[0] for r in pipeline.table("silver.transactions").select("transaction_id").collect())
 
     assert silver() == ["T2"]
-    deliver("customers/a.csv", "CustomerID,RegistrationDate,CustomerType", "C1,2026-01-01,regular")
+    deliver(pipeline, "customers/a.csv", "CustomerID,RegistrationDate,CustomerType", "C1,2026-01-01,regular")
     pipeline.batch("shop")
     assert silver() == ["T1", "T2"]
-    deliver("products/b.csv", "ProductID,Category,Price", "P9,Toys,1")
+    deliver(pipeline, "products/b.csv", "ProductID,Category,Price", "P9,Toys,1")
     pipeline.batch("shop")
     assert silver() == ["T1", "T2", "T3"]
     entry = pipeline.table("quarantine.transactions").where("raw LIKE '%T1%'").select("status", "history").collect()
