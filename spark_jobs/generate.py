@@ -38,18 +38,13 @@ def main(args: argparse.Namespace, report: RunReport) -> None:
         raise UsageError("--days must be 1 to 3650 and --dirt 0 to 5")
     start = cli.instant(args.start).date()
 
-    from lakehouse.session import build_session
+    from lakehouse.session import build_session, prepare
     from lakehouse.synthetic.shop import Scale
     from lakehouse.synthetic.stage import generate
 
-    generate(
-        build_session("lakehouse generate"),
-        args.landing.rstrip("/"),
-        Scale(args.rows, args.days, start),
-        args.seed,
-        args.dirt,
-        report,
-    )
+    spark = build_session("lakehouse generate")
+    prepare(spark, args.rows)
+    generate(spark, args.landing.rstrip("/"), Scale(args.rows, args.days, start), args.seed, args.dirt, report)
 
 
 if __name__ == "__main__":

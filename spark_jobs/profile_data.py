@@ -56,9 +56,10 @@ def main(args: argparse.Namespace, report: RunReport) -> None:
         raise UsageError(f"--limit {args.limit}: below 0")
 
     from lakehouse.profiling import stage
-    from lakehouse.session import build_session
+    from lakehouse.session import build_session, prepare
 
     spark = build_session("lakehouse profile")
+    prepare(spark)
     out = Path(args.out)
     if args.table:
         rows = stage.profile_table(spark, args.table, args.limit)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from contextlib import suppress
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
@@ -15,11 +17,17 @@ NEEDED = {
     "spark.sql.unionOutputPartitioning": "false",
 }
 
+LITTLE_ROWS = 200_000
+"""Up to so many rows, to make code for single expressions takes longer than it saves (decision 0034)."""
+BYTES_OF_LANDED_ROW, BYTES_OF_STORED_ROW = 160, 20
+"""What a row takes, about: in a CSV or JSON file as it is delivered, and in a table's Parquet files."""
+
 
 def build_session(app_name: str) -> SparkSession:
     """A session with Delta Lake and UTC, on whatever master spark-submit (or SPARK_REMOTE) names.
 
     Tuning belongs into ``conf/spark-defaults.conf``; only what correctness needs is set here.
+    It begins prepared for little data, as a stage's own records are; see ``prepare``.
     """
     builder = SparkSession.builder.appName(app_name)
     # A Spark Connect server, and Databricks, have Delta; there these would be refused, or take its place.
@@ -38,7 +46,21 @@ def build_session(app_name: str) -> SparkSession:
                 "spark.sql.ansi.enabled",
             ):
                 raise
+    prepare(spark, rows=0)
     return spark
+
+
+def prepare(spark: SparkSession, rows: float = math.inf) -> None:
+    """Have the session do its next work in the way that is best for so many rows; by default, for any number.
+
+    Spark makes, formats and looks up code for single expressions in each task. That pays where it sorts and compares
+    many rows; with few rows it is a third of a stage's CPU. Results are the same either way.
+    """
+    # Databricks has an engine of its own, and partly no such setting.
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        return
+    with suppress(AnalysisException):
+        spark.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN" if rows <= LITTLE_ROWS else "FALLBACK")
 
 
 def application_id(spark: SparkSession) -> str | None:

@@ -13,6 +13,7 @@ from lakehouse.errors import ConfigurationError, UsageError
 from lakehouse.features import catalogue, changes, gold
 from lakehouse.features.snapshots import EXPIRED, PUBLISHED, STALE, Snapshot, Snapshots
 from lakehouse.progress import DONE, VOID, Batch, Progress
+from lakehouse.session import BYTES_OF_STORED_ROW, prepare
 
 AUTO, CHANGED, ALL = "auto", "changed", "all"
 SMALL_BYTES = 64 * 1024 * 1024
@@ -48,10 +49,12 @@ def run(context: Context) -> None:
         for table, version in versions.items():
             context.report.note(table, version_read=version)
         frames = gold.read_silver(context, versions)
+        events = sum(context.warehouse.size(gold.silver_table(e)) for e in ("transactions", "interactions"))
+        prepare(context.warehouse.spark, events / BYTES_OF_STORED_ROW)
         _tell_stale(context, snapshots, versions, units, batches[0])
         for batch in batches:
             as_of = instant(batch.unit)
-            changed, recomputed = _changed(context, snapshots, frames, versions, as_of, definitions, torn)
+            changed, recomputed = _changed(context, snapshots, frames, versions, as_of, definitions, torn, events)
             rows = gold.publish(context, frames, as_of, changed)
             if changed is not None:
                 changed.unpersist()
@@ -109,15 +112,18 @@ def _outdated(context: Context, snapshot: Snapshot | None, inputs: str) -> bool:
 
 def _changed(
     context: Context, snapshots: Snapshots, frames: dict[str, DataFrame], versions: dict[str, int],
-    as_of: datetime, definitions: str, torn: set[datetime],
+    as_of: datetime, definitions: str, torn: set[datetime], events: int,
 ) -> tuple[gold.Changed | None, int | None]:  # fmt: skip
-    """Whom to compute anew, and how many they are; None for everyone."""
+    """Whom to compute anew, and how many they are; None for everyone.
+
+    Args:
+        events: bytes of silver's events.
+    """
     report, how = context.report, context.args.recompute
     base = snapshots.base(as_of, definitions, torn) if how != ALL else None
     if base is None:
         return None, None
-    sizes = sum(context.warehouse.size(gold.silver_table(e)) for e in ("transactions", "interactions"))
-    if how == AUTO and sizes < SMALL_BYTES:
+    if how == AUTO and events < SMALL_BYTES:
         return None, None
     with report.step("changes"):
         changed = gold.changed_since(context, base, frames, versions, as_of)

@@ -22,6 +22,7 @@ from lakehouse.cli import Context, instant
 from lakehouse.errors import ConfigurationError, InternalError, UsageError
 from lakehouse.features import catalogue, customers, gold, products
 from lakehouse.features.labels import LABELS, labelled, labels
+from lakehouse.session import prepare
 
 TABLE = "ops.training_sets"
 DDL = "name STRING, manifest STRING, table_version BIGINT, run_id STRING, at TIMESTAMP"
@@ -69,6 +70,7 @@ def run(context: Context) -> None:
     if again is None:
         _check_time(context, recipe)
     table = f"gold.training_{recipe.name}"
+    prepare(context.warehouse.spark)
     parts = [_of_cut_off(context, recipe, instant(t)) for t in recipe.cut_offs]
     with context.report.step(f"publish {table}"):
         rows = context.warehouse.overwrite(reduce(DataFrame.unionByName, parts), table)

@@ -21,6 +21,7 @@ from lakehouse.ingestion.ledger import (
 )
 from lakehouse.parallel import side_by_side
 from lakehouse.progress import CORRUPT_ROWS, VOID, Batch, Progress
+from lakehouse.session import BYTES_OF_LANDED_ROW, prepare
 from lakehouse.sources import Input, select_inputs
 
 UNDECLARED = "has undeclared columns"
@@ -94,6 +95,7 @@ def _carry_out(
     def load(batch: Batch, files: list[LandedFile]) -> None:
         outcomes[batch] = _load(context, landing, inputs[batch.unit], batch, files)
 
+    prepare(context.warehouse.spark, sum(f.size for _, files in loads for f in files) / BYTES_OF_LANDED_ROW)
     try:
         side_by_side([partial(load, batch, files) for batch, files in loads])
     finally:

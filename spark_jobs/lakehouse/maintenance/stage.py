@@ -13,6 +13,7 @@ from lakehouse.contracts import Contract
 from lakehouse.errors import UsageError
 from lakehouse.maintenance.needs import COMMITS, OPERATIONS, Layout, Need, commit, layout, need
 from lakehouse.parallel import side_by_side
+from lakehouse.session import BYTES_OF_STORED_ROW, prepare
 from lakehouse.tables import Warehouse
 
 
@@ -37,6 +38,7 @@ def run(context: Context) -> None:
     for table in sorted(set(wanted) - {t for t, n in needs.items() if n.optimize}):
         _tell(context, table, needs[table], "")
     urgent = sorted((t for t in needs if needs[t].optimize), key=lambda t: -needs[t].urgency)
+    prepare(context.warehouse.spark, max((needs[t].layout.size for t in urgent), default=0) / BYTES_OF_STORED_ROW)
     side_by_side([partial(_optimize, context, t, wanted[t], needs[t], deadline) for t in urgent])
     if context.args.vacuum and not context.args.dry_run:
         side_by_side([partial(_vacuum, context, table) for table in wanted])

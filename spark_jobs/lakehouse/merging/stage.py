@@ -12,6 +12,7 @@ from lakehouse.cli import Context
 from lakehouse.contracts import SEQUENCE_DDL, Contract, select_entities
 from lakehouse.parallel import side_by_side
 from lakehouse.progress import DONE, Batch, Progress
+from lakehouse.session import prepare
 from lakehouse.sql import quote
 from lakehouse.tables import Warehouse
 
@@ -30,6 +31,11 @@ def run(context: Context) -> None:
         for batch in batches:
             context.report.say(f"{batch.unit}: finishing batch {batch.batch_id} of an interrupted run")
         batches += progress.plan(_fresh(progress, wanted))
+        staged = {f.batch_id: f.rows for f in progress.finished("validate")}
+        prepare(
+            context.warehouse.spark,
+            sum(staged[i].get(f"staged.{b.unit}", 0) for b in batches for i in b.inputs if i in staged),
+        )
         side_by_side([partial(merge_in_order, [b for b in batches if b.unit == name]) for name in wanted])
     finally:
         progress.commit()

@@ -10,6 +10,7 @@ from lakehouse.cli import Context, instant
 from lakehouse.contracts import Contract, select_entities
 from lakehouse.errors import UsageError
 from lakehouse.progress import VOID, Progress
+from lakehouse.session import prepare
 from lakehouse.validation import publishing, replay
 
 PATCH = ("id", "column", "value")
@@ -30,6 +31,7 @@ def run(context: Context) -> None:
     if args.patch and (args.action == "discard" or len(context.only) != 1):
         raise UsageError("--patch", todo="Name one entity with --only, and replay or dry-run it.")
     progress = Progress(context.warehouse, "validate", context.run_id, context.now)
+    prepare(context.warehouse.spark)
     if args.action != "dry-run":
         _undo(context, progress)
     try:

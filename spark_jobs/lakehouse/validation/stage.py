@@ -9,6 +9,7 @@ from lakehouse.errors import DataRefused, UsageError
 from lakehouse.ingestion.readers import is_corrupt
 from lakehouse.parallel import side_by_side
 from lakehouse.progress import CORRUPT_ROWS, DISCARDED, REFUSED, VOID, Batch, Progress
+from lakehouse.session import prepare
 from lakehouse.sources import Input, select_inputs
 from lakehouse.validation import publishing, replay
 from lakehouse.validation.history import History
@@ -58,6 +59,8 @@ def run(context: Context) -> None:
     for batch in interrupted:
         progress.finish(batch, VOID)
     progress.commit()
+    arrived = {f.batch_id: f.rows.get(f"bronze.{f.unit}", 0) for f in progress.finished("ingest")}
+    prepare(context.warehouse.spark, sum(arrived.get(i, 0) for b in batches for i in b.inputs))
     try:
         # Parents first: a row may refer to a row that another input delivers in the same run.
         for level in _levels(context, inputs):
