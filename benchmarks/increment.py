@@ -1,6 +1,6 @@
 """What one more day costs after a history: seconds, memory, bytes read and written by each stage.
 
-Run it with: `. bin/env && python benchmarks/increment.py [--rows 10000000] [--days 100]`
+Run it with: `. bin/env && python benchmarks/increment.py [--rows 10000000] [--days 100] [--workers 2]`
 
 A shop is loaded but for its last day; then that day is delivered and goes through the stages, as daily runs do. Ten times
 the rows in ten times the days is ten times the history with the same day after it. Bytes are those of Spark's own task
@@ -10,14 +10,19 @@ metrics, from its event log: of tables and of their logs.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
+from contextlib import ExitStack
 from datetime import date, timedelta
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from runs import Spark, Stages
+from runs import ROOT, Spark, Stages
+
+sys.path[:0] = [str(ROOT / folder) for folder in ("tests", "bin", "spark_jobs")]
+from spark_cluster import SparkCluster  # noqa: E402
 
 START = date(2023, 1, 1)
 CONSOLE = Console(width=120)
@@ -31,13 +36,17 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--rows", type=int, default=10_000_000)
     p.add_argument("--days", type=int, default=100)
-    p.add_argument("--master", default="local[2]", help="where the stages run (default: local[2])")
+    p.add_argument("--workers", type=int, default=0, help="of a standalone cluster, a core each (default: local[2])")
     options = p.parse_args()
     rows, days = options.rows, options.days
     last = START + timedelta(days=days - 1)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        stages, held = Stages(Spark(folder / "spark", options.master), folder), folder / "held"
+    with ExitStack() as open_:
+        folder = Path(open_.enter_context(tempfile.TemporaryDirectory()))
+        master = "local[2]"
+        if options.workers:
+            os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+            master = open_.enter_context(SparkCluster(folder / "cluster", options.workers)).url
+        stages, held = Stages(Spark(folder / "spark", master), folder), folder / "held"
         shop = ["--rows", str(rows), "--days", str(days), "--start", f"{START}"]
         stages.run("generate", "--landing", str(stages.landing), *shop)
         for day in list((stages.landing / "shop").glob(f"*/{last}")):
