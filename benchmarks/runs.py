@@ -59,10 +59,11 @@ def _watch(pid: int, most: list[int], over: threading.Event) -> None:
     while not over.wait(0.5):
         try:
             process = psutil.Process(pid)
-            held = sum(p.memory_info().rss for p in (process, *process.children(recursive=True)))
+            # A process that is about to become another one has its parent's command line, and all of its memory.
+            held = {tuple(p.cmdline()): p.memory_info().rss for p in (process, *process.children(recursive=True))}
         except psutil.NoSuchProcess:
             continue
-        most[0] = max(most[0], held)
+        most[0] = max(most[0], sum(held.values()))
 
 
 class Spark:

@@ -21,9 +21,6 @@ LITTLE_ROWS = 200_000
 """Up to so many rows, to make code for single expressions takes longer than it saves (decision 0034)."""
 BYTES_OF_LANDED_ROW, BYTES_OF_STORED_ROW = 160, 20
 """What a row takes, about: in a CSV or JSON file as it is delivered, and in a table's Parquet files."""
-PARTITIONS = "spark.sql.adaptive.coalescePartitions.initialPartitionNum"
-ROWS_OF_A_PARTITION = 1_000_000
-"""What a task sorts and sums without spilling, with two tasks in a driver of 4 GB."""
 
 
 def build_session(app_name: str) -> SparkSession:
@@ -57,22 +54,13 @@ def prepare(spark: SparkSession, rows: float = math.inf) -> None:
     """Have the session do its next work in the way that is best for so many rows; by default, for any number.
 
     Spark makes, formats and looks up code for single expressions in each task. That pays where it sorts and compares
-    many rows; with few rows it is a third of a stage's CPU. And it shuffles into as many partitions as conf says:
-    many rows go into more, so that a task's part stays in memory. Results are the same either way.
+    many rows; with few rows it is a third of a stage's CPU. Results are the same either way.
     """
-    # Databricks has an engine of its own, and partly no such settings.
+    # Databricks has an engine of its own, and partly no such setting.
     if "DATABRICKS_RUNTIME_VERSION" in os.environ:
         return
     with suppress(AnalysisException):
         spark.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN" if rows <= LITTLE_ROWS else "FALLBACK")
-    # Adaptive execution begins with so many, and coalesces those that stay small.
-    configured = int(spark.conf.get("spark.sql.shuffle.partitions") or 0)
-    needed = 0 if math.isinf(rows) else math.ceil(rows / ROWS_OF_A_PARTITION)
-    with suppress(AnalysisException):
-        if needed > configured:
-            spark.conf.set(PARTITIONS, needed)
-        else:
-            spark.conf.unset(PARTITIONS)
 
 
 def application_id(spark: SparkSession) -> str | None:

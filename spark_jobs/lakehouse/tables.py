@@ -233,6 +233,7 @@ class Warehouse:
         delete_when: str | None = None,
         columns: Sequence[str],
         within: tuple[object, object] | None = None,
+        few: bool = False,
     ) -> dict[str, int]:
         """MERGE rows into a table by key; a MERGE that changes nothing writes no version.
 
@@ -242,6 +243,7 @@ class Warehouse:
             delete_when: SQL over ``s``; such rows are not inserted either.
             within: the least and the greatest value of the first key in ``rows``: files of the table
                 with no key between them are not read.
+            few: the rows fit into the memory of each process, so that the table need not be shuffled to find their keys.
 
         Returns:
             Numbers of rows: inserted, updated, deleted.
@@ -256,8 +258,8 @@ class Warehouse:
             if inserted is not None:
                 return {"inserted": inserted, "updated": 0, "deleted": 0}
         # A file of which a row is matched is written anew, although the row stays as it is.
-        changing = of.changing(rows, self.read(table)) if self.size(table) else rows
-        counts = self._merge(changing, table, keys, of.clauses, within)
+        changing = of.changing(rows, self.read(table), few=few) if self.size(table) else rows
+        counts = self._merge(F.broadcast(changing) if few else changing, table, keys, of.clauses, within)
         figures = {
             "inserted": counts["num_inserted_rows"],
             "updated": counts["num_updated_rows"],

@@ -49,12 +49,20 @@ class Upsert:
         """Whether an empty table would not stay empty; rows that cannot be deletions are not looked at."""
         return self.delete_when is None or not self.inserted(rows).isEmpty()
 
-    def changing(self, rows: DataFrame, table: DataFrame) -> DataFrame:
-        """The rows by which the table would become another."""
+    def changing(self, rows: DataFrame, table: DataFrame, *, few: bool) -> DataFrame:
+        """The rows by which the table would become another.
+
+        Args:
+            few: the rows fit into the memory of each process: then the table is not shuffled, and only what has their keys.
+        """
         there = f"t.{quote(self.keys[0])} IS NOT NULL"
         gone = f"({self.delete_when})" if self.delete_when else "false"
         changes = f"CASE WHEN {there} THEN {gone} OR ({self.update_when}) ELSE NOT {gone} END"
-        both = rows.alias("s").join(table.alias("t"), F.expr(same_key(self.keys, self.within)), "left")
+        on = F.expr(same_key(self.keys, self.within))
+        if few:
+            # The side whose rows are all kept cannot be broadcast; a semi-join's can.
+            table = table.alias("t").join(F.broadcast(rows.select(*map(quote, self.keys)).alias("s")), on, "left_semi")
+        both = rows.alias("s").join(table.alias("t"), on, "left")
         return both.where(F.expr(changes)).select("s.*")
 
 

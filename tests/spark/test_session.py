@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
@@ -36,19 +35,6 @@ def test_a_session_begins_prepared_for_little(spark: SparkSession) -> None:
     session.prepare(spark)
     assert spark.conf.get(MODE) == "FALLBACK"
     assert session.build_session("again").conf.get(MODE) == "NO_CODEGEN"
-
-
-@pytest.mark.parametrize(
-    ("rows", "partitions"), [(0, None), (2_000_000, None), (2_000_001, "3"), (30e6, "30"), (math.inf, None)]
-)
-def test_many_rows_are_shuffled_into_more_partitions_than_conf_says(
-    spark: SparkSession, rows: float, partitions: str | None
-) -> None:
-    assert spark.conf.get("spark.sql.shuffle.partitions") == "2"
-    session.prepare(spark, 7_000_000)
-    session.prepare(spark, rows)
-    assert spark.conf.get(session.PARTITIONS, None) == partitions
-    session.prepare(spark, 0)
 
 
 def test_each_stage_makes_code_for_much_data_and_none_for_little(

@@ -17,7 +17,7 @@ from lakehouse.maintenance.needs import need
 from lakehouse.maintenance.stage import inspect
 from lakehouse.maintenance.stage import tables as maintained
 from lakehouse.report import RunReport
-from lakehouse.synthetic.shop import Scale
+from lakehouse.synthetic.shop import Scale, numbered
 from lakehouse.synthetic.stage import generate
 from lakehouse_airflow.health import Health
 from lakehouse_airflow.lake import Lake
@@ -78,6 +78,12 @@ def test_the_same_seed_gives_the_same_files_and_another_seed_others(
         generate(spark, str(tmp_path / name), scale, seed, 2.0, RunReport("generate", "g", instant("2026-03-01")))
     assert content(tmp_path / "again") == content(landing)
     assert content(tmp_path / "other") != content(landing)
+
+
+def test_ids_stay_apart_beyond_ten_million(spark: SparkSession) -> None:
+    numbers = [0, 42, 9_999_999, 10_000_000, 10_000_001, 100_000_010]
+    ids = spark.createDataFrame([(n,) for n in numbers], "n BIGINT").select(numbered("S", F.col("n"))).collect()
+    assert [r[0] for r in ids] == ["S0000000", "S0000042", "S9999999", "S10000000", "S10000001", "S100000010"]
 
 
 def test_the_shop_has_every_kind_of_dirt(labels: list[dict]) -> None:  # type: ignore[type-arg]

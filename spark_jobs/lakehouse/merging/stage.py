@@ -12,7 +12,7 @@ from lakehouse.cli import Context
 from lakehouse.contracts import SEQUENCE_DDL, Contract, select_entities
 from lakehouse.parallel import side_by_side
 from lakehouse.progress import DONE, Batch, Progress
-from lakehouse.session import prepare
+from lakehouse.session import LITTLE_ROWS, prepare
 from lakehouse.sql import quote
 from lakehouse.tables import Warehouse
 
@@ -64,7 +64,7 @@ def _merge_batch(context: Context, progress: Progress, contract: Contract, batch
         figures = (F.count("*").alias("rows"), F.count_distinct(*contract.keys).alias("keys"), F.min(key), F.max(key))
         counted = staged.agg(*figures).first()
         assert counted is not None
-        changes = merge(warehouse, contract, staged, (counted[2], counted[3]))
+        changes = merge(warehouse, contract, staged, (counted[2], counted[3]), few=counted[0] <= LITTLE_ROWS)
     rows, keys = counted["rows"], counted["keys"]
     progress.finish(batch, rows={silver: rows})
     unchanged = keys - sum(changes.values())
@@ -79,12 +79,15 @@ def _merge_batch(context: Context, progress: Progress, contract: Contract, batch
     )
 
 
-def merge(warehouse: Warehouse, contract: Contract, staged: DataFrame, within: tuple[object, object]) -> dict[str, int]:
+def merge(
+    warehouse: Warehouse, contract: Contract, staged: DataFrame, within: tuple[object, object], *, few: bool = False
+) -> dict[str, int]:
     """Merge versions of keys into the tables of silver.
 
     Args:
         staged: the contract's columns, ``_deleted`` and ``_sequence``; any number of versions a key, in any order.
         within: the least and the greatest value of the first key in ``staged``.
+        few: ``staged``, and all versions of its keys, fit into the memory of each process.
 
     Returns:
         Numbers of keys in ``silver.<entity>``: inserted, updated, deleted.
@@ -93,12 +96,12 @@ def merge(warehouse: Warehouse, contract: Contract, staged: DataFrame, within: t
         f"silver.{contract.name}", f"{contract.ddl()}, {versions.SEQUENCE} {SEQUENCE_DDL}", contract.partition_by
     )
     if contract.merge_mode == "first":
-        return _merge_first(warehouse, contract, staged, within)
-    return _merge_history(warehouse, contract, staged, within)
+        return _merge_first(warehouse, contract, staged, within, few=few)
+    return _merge_history(warehouse, contract, staged, within, few=few)
 
 
 def _merge_first(
-    warehouse: Warehouse, contract: Contract, staged: DataFrame, within: tuple[object, object]
+    warehouse: Warehouse, contract: Contract, staged: DataFrame, within: tuple[object, object], *, few: bool
 ) -> dict[str, int]:
     return warehouse.merge(
         versions.earliest(staged, contract),
@@ -107,18 +110,19 @@ def _merge_first(
         update_when=f"s.{versions.SEQUENCE} < t.{versions.SEQUENCE}",
         columns=[*contract.column_names, versions.SEQUENCE],
         within=within,
+        few=few,
     )
 
 
 def _merge_history(
-    warehouse: Warehouse, contract: Contract, staged: DataFrame, within: tuple[object, object]
+    warehouse: Warehouse, contract: Contract, staged: DataFrame, within: tuple[object, object], *, few: bool
 ) -> dict[str, int]:
     """Rebuild the history of each key in the batch, then its current state."""
     keys, table = contract.keys, f"silver.{contract.name}_history"
     warehouse.create(table, versions.history_ddl(contract))
     affected = staged.select(*keys).distinct()
     in_range = warehouse.read(table).where(F.col(keys[0]).between(*map(F.lit, within)))
-    before = in_range.join(affected, keys, "left_semi")
+    before = in_range.join(F.broadcast(affected) if few else affected, keys, "left_semi")
     after = versions.fold(
         versions.as_versions(staged, contract).unionByName(versions.unfold(before, contract)), contract
     ).persist()
@@ -132,6 +136,7 @@ def _merge_history(
             delete_when="s._gone",
             columns=versions.history_columns(contract),
             within=within,
+            few=few,
         )
         return warehouse.merge(
             versions.current(after, contract),
@@ -141,6 +146,7 @@ def _merge_history(
             delete_when=f"s.{versions.DELETED}",
             columns=[*contract.column_names, versions.SEQUENCE],
             within=within,
+            few=few,
         )
     finally:
         after.unpersist()

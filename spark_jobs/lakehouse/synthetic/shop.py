@@ -72,7 +72,7 @@ class Shop:
             .where(F.col("day") < days)
             .withColumn("changed", changed)
             .select(
-                self._id("C", F.col("id")).alias("CustomerID"),
+                numbered("C", F.col("id")).alias("CustomerID"),
                 F.concat(F.lit("Customer "), F.col("id")).alias("Name"),
                 F.concat(F.lit("customer"), F.col("id"), F.lit("."), F.col("version"), F.lit("@shop.example")).alias(
                     "Email"
@@ -85,7 +85,7 @@ class Shop:
                 self._instant(F.col("changed")).alias("LastActiveDate"),
                 self._instant(F.col("changed")).alias("UpdatedAt"),
                 F.lit(None).cast("string").alias("op"),
-                F.concat_ws("#", self._id("C", F.col("id")), "version").alias("key"),
+                F.concat_ws("#", numbered("C", F.col("id")), "version").alias("key"),
                 F.col("day").cast("int").alias("day"),
                 (~first).alias("clean"),
             )
@@ -104,7 +104,7 @@ class Shop:
             versions.withColumn("day", day)
             .where(F.col("day") < days)
             .select(
-                self._id("P", F.col("id")).alias("ProductID"),
+                numbered("P", F.col("id")).alias("ProductID"),
                 d.pick(CATEGORIES, "category", "id").alias("Category"),
                 self._price(F.col("id"), F.col("version")).cast("string").alias("Price"),
                 d.below(500, "stock", "id", "version").cast("string").alias("StockAvailability"),
@@ -113,7 +113,7 @@ class Shop:
                     + F.when(F.col("version") == 0, 0).otherwise(d.below(DAY, "product changed", "id", "version"))
                 ).alias("UpdatedAt"),
                 F.lit(None).cast("string").alias("op"),
-                F.concat_ws("#", self._id("P", F.col("id")), "version").alias("key"),
+                F.concat_ws("#", numbered("P", F.col("id")), "version").alias("key"),
                 F.col("day").cast("int").alias("day"),
                 (F.col("version") > 0).alias("clean"),
             )
@@ -123,19 +123,19 @@ class Shop:
         """Sessions of views, clicks and additions to the cart; one event in fifty is a guest's."""
         d = self._dice
         kind = d.uniform("type", "session", "n")
-        product = self._id("P", F.col("product"))
+        product = numbered("P", F.col("product"))
         guest = d.chance(0.02, "guest", "session", "n")
         return (
             self._events()
             .select(
-                F.concat_ws("-", self._id("I", F.col("session")), "n").alias("InteractionID"),
-                F.when(~guest, self._id("C", F.col("customer"))).alias("CustomerID"),
+                F.concat_ws("-", numbered("I", F.col("session")), "n").alias("InteractionID"),
+                F.when(~guest, numbered("C", F.col("customer"))).alias("CustomerID"),
                 F.when(kind < 0.7, "view").when(kind < 0.9, "click").otherwise("add_to_cart").alias("InteractionType"),
                 self._instant(F.col("at")).alias("Timestamp"),
                 F.when(F.col("n") % 2 == 0, F.concat(F.lit("/product/"), product)).otherwise("/search").alias("Page"),
                 F.when(d.chance(0.4, "app", "session"), "mobile_app").otherwise("website").alias("Source"),
                 F.when(F.col("n") % 2 == 1, F.to_json(F.struct(product.alias("product_id")))).alias("Metadata"),
-                F.concat_ws("-", self._id("I", F.col("session")), "n").alias("key"),
+                F.concat_ws("-", numbered("I", F.col("session")), "n").alias("key"),
                 F.floor(F.col("at") / DAY).cast("int").alias("day"),
                 (~guest).alias("clean"),
             )
@@ -167,12 +167,12 @@ class Shop:
         amount = self._price(F.col("product"), F.lit(0)) * (1 + d.below(3, "quantity", "session", "n")).cast(
             "decimal(4,0)"
         )
-        identity = F.concat_ws("-", self._id("T", F.col("session")), "n")
+        identity = F.concat_ws("-", numbered("T", F.col("session")), "n")
         return lines.where((F.col("day") >= 0) & (F.col("day") < days)).select(
             identity.alias("TransactionID"),
-            self._id("O", F.col("session")).alias("OrderID"),
-            self._id("C", F.col("customer")).alias("CustomerID"),
-            self._id("P", F.col("product")).alias("ProductID"),
+            numbered("O", F.col("session")).alias("OrderID"),
+            numbered("C", F.col("customer")).alias("CustomerID"),
+            numbered("P", F.col("product")).alias("ProductID"),
             self._instant(F.col("bought")).alias("Date"),
             amount.cast("decimal(18,2)").cast("string").alias("Amount"),
             d.pick(PAYMENTS, "payment", "session").alias("PaymentMethod"),
@@ -246,6 +246,9 @@ class Shop:
         midnight = F.unix_seconds(F.lit(self._scale.start.isoformat()).cast("timestamp"))
         return F.date_format(F.timestamp_seconds(midnight + seconds), "yyyy-MM-dd'T'HH:mm:ss'Z'")
 
-    @staticmethod
-    def _id(letter: str, number: Column) -> Column:
-        return F.concat(F.lit(letter), F.lpad(number.cast("string"), 7, "0"))
+
+def numbered(letter: str, number: Column) -> Column:
+    """An id: a letter and at least seven digits."""
+    digits = number.cast("string")
+    # Padded to seven, what is longer would be cut off.
+    return F.concat(F.lit(letter), F.lpad(digits, F.greatest(F.lit(7), F.length(digits)), F.lit("0")))
