@@ -59,11 +59,18 @@ def _watch(pid: int, most: list[int], over: threading.Event) -> None:
     while not over.wait(0.5):
         try:
             process = psutil.Process(pid)
-            # A process that is about to become another one has its parent's command line, and all of its memory.
-            held = {tuple(p.cmdline()): p.memory_info().rss for p in (process, *process.children(recursive=True))}
+            processes = [process, *process.children(recursive=True)]
         except psutil.NoSuchProcess:
             continue
-        most[0] = max(most[0], sum(held.values()))
+        # A process that is about to become another one has its parent's command line, and all of its memory.
+        most[0] = max(most[0], sum(dict(map(_resident, processes)).values()))
+
+
+def _resident(process: psutil.Process) -> tuple[tuple[str, ...], int]:
+    try:
+        return tuple(process.cmdline()), process.memory_info().rss
+    except psutil.NoSuchProcess:
+        return (), 0
 
 
 class Spark:
