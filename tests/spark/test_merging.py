@@ -22,6 +22,7 @@ from lakehouse.merging.stage import merge
 from lakehouse.report import RunReport
 from lakehouse.sql import literal
 from lakehouse.tables import Warehouse
+from lakehouse.upserts import Upsert
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 from version_model import CUSTOMERS, Version, frame
@@ -52,7 +53,7 @@ def test_merged_in_any_batches_any_versions_give_what_the_model_gives(
         before = {row[0] for row in model.current(seen)}
         seen |= set(batch)
         after = {row[0] for row in model.current(seen)}
-        done = merge(silver, CUSTOMERS, frame(spark, batch), (min(keys), max(keys)))
+        done = merge(silver, CUSTOMERS, frame(spark, batch), (min(keys), max(keys)), few=shuffled.random() < 0.5)
         assert (done["inserted"], done["deleted"]) == (len(after - before), len(before - after))
     assert model.rows_of_history(silver.read("silver.customers_history")) == model.history(set(rows))
     assert model.rows_of_current(silver.read("silver.customers")) == model.current(set(rows))
@@ -124,7 +125,30 @@ def test_files_without_a_key_of_the_range_are_not_read(
     assert run((keys[2], keys[3])) == {"inserted": 0, "updated": 2, "deleted": 0}
 
 
-def test_a_file_whose_rows_stay_as_they_are_is_not_written_anew(spark: SparkSession, tmp_path: Path) -> None:
+def test_few_rows_find_their_keys_without_a_shuffle_of_the_table(spark: SparkSession, tmp_path: Path) -> None:
+    """The first half of the plan of rows that change something: a shuffle follows, of what has the rows' keys."""
+    silver = warehouse(spark, tmp_path)
+    silver.append_always(silver.frame([(n, 0) for n in range(9)], "id INT, value INT"), TABLE)
+    rows = silver.frame([(8, 1), (9, 1), (7, 0)], "id INT, value INT")
+    of = Upsert(["id"], ["id", "value"], "s.value <> t.value")
+    threshold = "spark.sql.autoBroadcastJoinThreshold"
+    before = spark.conf.get(threshold)
+    # As with a table and rows of which Spark does not know that one is small.
+    spark.conf.set(threshold, "-1")
+    try:
+        changing = {few: of.changing(rows, silver.read(TABLE), few=few) for few in (True, False)}
+        plans = {few: frame._jdf.queryExecution().executedPlan().toString() for few, frame in changing.items()}  # type: ignore[operator]
+        assert "BroadcastHashJoin" in plans[True]
+        assert "LeftSemi" in plans[True]
+        assert "Broadcast" not in plans[False]
+        for frame in changing.values():
+            assert sorted(map(tuple, frame.collect())) == [(8, 1), (9, 1)]
+    finally:
+        spark.conf.set(threshold, before or "10485760b")
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_a_file_whose_rows_stay_as_they_are_is_not_written_anew(spark: SparkSession, tmp_path: Path, few: bool) -> None:
     silver = warehouse(spark, tmp_path)
     for pair in ((1, 2), (3, 4), (5, 6)):
         silver.append_always(silver.frame([(k, 0) for k in pair], "id INT, value INT"), TABLE)
@@ -138,7 +162,7 @@ def test_a_file_whose_rows_stay_as_they_are_is_not_written_anew(spark: SparkSess
     rows = [(1, 0, False), (3, 7, False), (6, 0, True), (8, 0, True), (9, 1, False)]
     done = silver.merge(
         silver.frame(rows, "id INT, value INT, gone BOOLEAN"), TABLE, keys=["id"], update_when="s.value <> t.value",
-        delete_when="s.gone", columns=["id", "value"],
+        delete_when="s.gone", columns=["id", "value"], few=few,
     )  # fmt: skip
     assert done == {"inserted": 1, "updated": 1, "deleted": 1}
     assert sorted(map(tuple, silver.read(TABLE).collect())) == [(1, 0), (2, 0), (3, 7), (4, 0), (5, 0), (9, 1)]
