@@ -243,7 +243,7 @@ class Warehouse:
             delete_when: SQL over ``s``; such rows are not inserted either.
             within: the least and the greatest value of the first key in ``rows``: files of the table
                 with no key between them are not read.
-            few: the rows fit into the memory of each process, so that the table need not be shuffled to find their keys.
+            few: the rows fit into the memory of each process: they are broadcast.
 
         Returns:
             Numbers of rows: inserted, updated, deleted.
@@ -251,14 +251,14 @@ class Warehouse:
         Raises:
             InternalError: a key is there more than once; the keys are named.
         """
-        of = upserts.Upsert(keys, columns, update_when, delete_when, within)
+        of = upserts.Upsert(keys, columns, update_when, delete_when, within, few)
         if not self.size(table) and of.inserts_any(rows):
             # Without a MERGE, which would first hold all of them in memory.
             inserted = self.append(of.inserted(rows), table, Transaction(FIRST_ROWS, 1))
             if inserted is not None:
                 return {"inserted": inserted, "updated": 0, "deleted": 0}
         # A file of which a row is matched is written anew, although the row stays as it is.
-        changing = of.changing(rows, self.read(table), few=few) if self.size(table) else rows
+        changing = of.changing(rows, self.read(table)) if self.size(table) else rows
         counts = self._merge(F.broadcast(changing) if few else changing, table, keys, of.clauses, within)
         figures = {
             "inserted": counts["num_inserted_rows"],

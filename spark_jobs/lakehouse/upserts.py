@@ -19,6 +19,7 @@ class Upsert:
         update_when: SQL over ``t`` and ``s``.
         delete_when: SQL over ``s``; such rows are not inserted either.
         within: the least and the greatest value of the first key in the rows.
+        few: the rows fit into the memory of each process, so that the table need not be shuffled to find their keys.
     """
 
     keys: Sequence[str]
@@ -26,6 +27,7 @@ class Upsert:
     update_when: str
     delete_when: str | None = None
     within: tuple[object, object] | None = None
+    few: bool = False
 
     @property
     def clauses(self) -> str:
@@ -49,17 +51,13 @@ class Upsert:
         """Whether an empty table would not stay empty; rows that cannot be deletions are not looked at."""
         return self.delete_when is None or not self.inserted(rows).isEmpty()
 
-    def changing(self, rows: DataFrame, table: DataFrame, *, few: bool) -> DataFrame:
-        """The rows by which the table would become another.
-
-        Args:
-            few: the rows fit into the memory of each process: then the table is not shuffled, and only what has their keys.
-        """
+    def changing(self, rows: DataFrame, table: DataFrame) -> DataFrame:
+        """The rows by which the table would become another."""
         there = f"t.{quote(self.keys[0])} IS NOT NULL"
         gone = f"({self.delete_when})" if self.delete_when else "false"
         changes = f"CASE WHEN {there} THEN {gone} OR ({self.update_when}) ELSE NOT {gone} END"
         on = F.expr(same_key(self.keys, self.within))
-        if few:
+        if self.few:
             # The side whose rows are all kept cannot be broadcast; a semi-join's can.
             table = table.alias("t").join(F.broadcast(rows.select(*map(quote, self.keys)).alias("s")), on, "left_semi")
         both = rows.alias("s").join(table.alias("t"), on, "left")

@@ -126,17 +126,16 @@ def test_files_without_a_key_of_the_range_are_not_read(
 
 
 def test_few_rows_find_their_keys_without_a_shuffle_of_the_table(spark: SparkSession, tmp_path: Path) -> None:
-    """The first half of the plan of rows that change something: a shuffle follows, of what has the rows' keys."""
+    """What is shuffled then, to find the rows that change something, is only what has their keys."""
     silver = warehouse(spark, tmp_path)
     silver.append_always(silver.frame([(n, 0) for n in range(9)], "id INT, value INT"), TABLE)
     rows = silver.frame([(8, 1), (9, 1), (7, 0)], "id INT, value INT")
-    of = Upsert(["id"], ["id", "value"], "s.value <> t.value")
     threshold = "spark.sql.autoBroadcastJoinThreshold"
-    before = spark.conf.get(threshold)
     # As with a table and rows of which Spark does not know that one is small.
     spark.conf.set(threshold, "-1")
     try:
-        changing = {few: of.changing(rows, silver.read(TABLE), few=few) for few in (True, False)}
+        upserts = {few: Upsert(["id"], ["id", "value"], "s.value <> t.value", few=few) for few in (True, False)}
+        changing = {few: of.changing(rows, silver.read(TABLE)) for few, of in upserts.items()}
         plans = {few: frame._jdf.queryExecution().executedPlan().toString() for few, frame in changing.items()}  # type: ignore[operator]
         assert "BroadcastHashJoin" in plans[True]
         assert "LeftSemi" in plans[True]
@@ -144,7 +143,7 @@ def test_few_rows_find_their_keys_without_a_shuffle_of_the_table(spark: SparkSes
         for frame in changing.values():
             assert sorted(map(tuple, frame.collect())) == [(8, 1), (9, 1)]
     finally:
-        spark.conf.set(threshold, before or "10485760b")
+        spark.conf.unset(threshold)
 
 
 @pytest.mark.parametrize("few", [True, False])
