@@ -234,8 +234,9 @@ class Warehouse:
         columns: Sequence[str],
         within: tuple[object, object] | None = None,
         few: bool = False,
+        apart: Transaction | None = None,
     ) -> dict[str, int]:
-        """MERGE rows into a table by key; a MERGE that changes nothing writes no version.
+        """MERGE rows into a table by key; what changes nothing writes no version.
 
         Args:
             rows: one row a key, with at least ``columns`` and whatever the conditions name.
@@ -244,6 +245,7 @@ class Warehouse:
             within: the least and the greatest value of the first key in ``rows``: files of the table
                 with no key between them are not read.
             few: the rows fit into the memory of each process: they are broadcast.
+            apart: of few rows, those that are new may be appended in a commit of their own, by this transaction.
 
         Returns:
             Numbers of rows: inserted, updated, deleted.
@@ -257,17 +259,35 @@ class Warehouse:
             inserted = self.append(of.inserted(rows), table, Transaction(FIRST_ROWS, 1))
             if inserted is not None:
                 return {"inserted": inserted, "updated": 0, "deleted": 0}
+        if not self.size(table):
+            return self._merge(rows, table, keys, of.clauses, within)
         # A file of which a row is matched is written anew, although the row stays as it is.
-        changing = of.changing(rows, self.read(table)) if self.size(table) else rows
-        counts = self._merge(F.broadcast(changing) if few else changing, table, keys, of.clauses, within)
-        figures = {
-            "inserted": counts["num_inserted_rows"],
-            "updated": counts["num_updated_rows"],
-            "deleted": counts["num_deleted_rows"],
-        }
-        if any(figures.values()):
-            self._note_write(table)
-        return figures
+        if few:
+            return self._merge_few(of, rows, table, apart)
+        return self._merge(of.changing(rows, self.read(table)), table, keys, of.clauses, within)
+
+    def _merge_few(self, of: upserts.Upsert, rows: DataFrame, table: str, apart: Transaction | None) -> dict[str, int]:
+        """A MERGE that may insert shuffles all rows of the files in which it changes one: so only where it has to."""
+        # Of a version: Spark forgets what it has kept of a table's newest rows when the table is written.
+        changing = of.changing(rows, self.read(table, version=self.newest_version(table))).persist()
+        try:
+            numbers = {row[0]: row[1] for row in changing.groupBy(upserts.THERE).count().collect()}
+            there, new = (changing.where(F.col(upserts.THERE) == known) for known in (True, False))
+            if numbers.get(False) and apart is None:
+                return self._merge(F.broadcast(changing), table, of.keys, of.clauses, of.within)
+            done = {"inserted": 0, "updated": 0, "deleted": 0}
+            if numbers.get(True):
+                done = self._merge(F.broadcast(there), table, of.keys, of.clauses_of_matched, of.within)
+            if numbers.get(False) and apart is not None:
+                inserted = self.append(of.inserted(new), table, apart)
+                if inserted is None:
+                    # Another run has appended by it, perhaps other rows.
+                    late = self._merge(F.broadcast(new), table, of.keys, of.clauses, of.within)
+                    return {figure: done[figure] + late[figure] for figure in done}
+                done["inserted"] = inserted
+            return done
+        finally:
+            changing.unpersist()
 
     def update(self, rows: DataFrame, table: str, keys: Sequence[str]) -> int:
         """Set the other columns of ``rows`` in the table's rows with the same keys, in one commit.
@@ -282,15 +302,12 @@ class Warehouse:
             InternalError: a key is there more than once; the keys are named.
         """
         assignments = ", ".join(f"t.{quote(c)} = s.{quote(c)}" for c in rows.columns if c not in keys)
-        counts = self._merge(rows, table, keys, f"WHEN MATCHED THEN UPDATE SET {assignments}", None)
-        if counts["num_updated_rows"]:
-            self._note_write(table)
-        return counts["num_updated_rows"]
+        return self._merge(rows, table, keys, f"WHEN MATCHED THEN UPDATE SET {assignments}", None)["updated"]
 
     def _merge(
         self, rows: DataFrame, table: str, keys: Sequence[str], clauses: str, within: tuple[object, object] | None
-    ) -> Row:
-        """MERGE by key; returns Delta's counts."""
+    ) -> dict[str, int]:
+        """MERGE by key; returns the numbers of rows inserted, updated and deleted."""
         view = f"rows_for_{table.replace('.', '_')}"
         rows.createOrReplaceTempView(view)
         on = upserts.same_key(keys, within)
@@ -308,7 +325,10 @@ class Warehouse:
         finally:
             self.spark.catalog.dropTempView(view)
         assert counts is not None
-        return counts
+        figures = {done: int(counts[f"num_{done}_rows"]) for done in ("inserted", "updated", "deleted")}
+        if any(figures.values()):
+            self._note_write(table)
+        return figures
 
     def optimize(self, table: str, z_order_by: Sequence[str] = ()) -> tuple[int, int]:
         """Compact a table, clustered by columns when some are named; returns files added and removed."""

@@ -10,6 +10,9 @@ from pyspark.sql import functions as F
 
 from lakehouse.sql import literal, quote
 
+THERE = "_there"
+"""Whether the table has a row with the key of a row."""
+
 
 @dataclass(frozen=True)
 class Upsert:
@@ -34,13 +37,16 @@ class Upsert:
         """The WHEN clauses of a MERGE."""
         # Every name in here is quoted, and the conditions are the callers' own.
         values = ", ".join(f"s.{quote(c)}" for c in self.columns)
-        deleted = f"WHEN MATCHED AND {self.delete_when} THEN DELETE " if self.delete_when else ""
         kept = f" AND NOT ({self.delete_when})" if self.delete_when else ""
+        inserted = f"INSERT ({', '.join(map(quote, self.columns))}) VALUES ({values})"  # noqa: S608
+        return f"{self.clauses_of_matched} WHEN NOT MATCHED{kept} THEN {inserted}"
+
+    @property
+    def clauses_of_matched(self) -> str:
+        """Those of a MERGE of rows whose keys are there."""
+        deleted = f"WHEN MATCHED AND {self.delete_when} THEN DELETE " if self.delete_when else ""
         assignments = ", ".join(f"t.{quote(c)} = s.{quote(c)}" for c in self.columns)
-        return (
-            f"{deleted}WHEN MATCHED AND ({self.update_when}) THEN UPDATE SET {assignments} "  # noqa: S608
-            f"WHEN NOT MATCHED{kept} THEN INSERT ({', '.join(map(quote, self.columns))}) VALUES ({values})"
-        )
+        return f"{deleted}WHEN MATCHED AND ({self.update_when}) THEN UPDATE SET {assignments}"
 
     def inserted(self, rows: DataFrame) -> DataFrame:
         """What the rows make of an empty table."""
@@ -52,7 +58,7 @@ class Upsert:
         return self.delete_when is None or not self.inserted(rows).isEmpty()
 
     def changing(self, rows: DataFrame, table: DataFrame) -> DataFrame:
-        """The rows by which the table would become another."""
+        """The rows by which the table would become another, and ``_there``."""
         there = f"t.{quote(self.keys[0])} IS NOT NULL"
         gone = f"({self.delete_when})" if self.delete_when else "false"
         changes = f"CASE WHEN {there} THEN {gone} OR ({self.update_when}) ELSE NOT {gone} END"
@@ -61,7 +67,7 @@ class Upsert:
             # The side whose rows are all kept cannot be broadcast; a semi-join's can.
             table = table.alias("t").join(F.broadcast(rows.select(*map(quote, self.keys)).alias("s")), on, "left_semi")
         both = rows.alias("s").join(table.alias("t"), on, "left")
-        return both.where(F.expr(changes)).select("s.*")
+        return both.where(F.expr(changes)).select("s.*", F.expr(there).alias(THERE))
 
 
 def same_key(keys: Sequence[str], within: tuple[object, object] | None) -> str:

@@ -21,7 +21,7 @@ from lakehouse.maintenance.stage import inspect
 from lakehouse.merging.stage import merge
 from lakehouse.report import RunReport
 from lakehouse.sql import literal
-from lakehouse.tables import Warehouse
+from lakehouse.tables import Transaction, Warehouse
 from lakehouse.upserts import Upsert
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
@@ -46,14 +46,15 @@ def test_merged_in_any_batches_any_versions_give_what_the_model_gives(
     shutil.rmtree(tmp_path / "silver", ignore_errors=True)
     silver = warehouse(spark, tmp_path)
     seen: set[Version] = set()
-    for batch in (deliveries[: cuts[0]], deliveries[cuts[0] : cuts[1]], deliveries[cuts[1] :]):
+    for number, batch in enumerate((deliveries[: cuts[0]], deliveries[cuts[0] : cuts[1]], deliveries[cuts[1] :])):
         if not batch:
             continue
         keys = [v.key for v in batch]
         before = {row[0] for row in model.current(seen)}
         seen |= set(batch)
         after = {row[0] for row in model.current(seen)}
-        done = merge(silver, CUSTOMERS, frame(spark, batch), (min(keys), max(keys)), few=shuffled.random() < 0.5)
+        how = {"few": shuffled.random() < 0.7, "once": shuffled.choice([None, Transaction("merge", number)])}
+        done = merge(silver, CUSTOMERS, frame(spark, batch), (min(keys), max(keys)), **how)
         assert (done["inserted"], done["deleted"]) == (len(after - before), len(before - after))
     assert model.rows_of_history(silver.read("silver.customers_history")) == model.history(set(rows))
     assert model.rows_of_current(silver.read("silver.customers")) == model.current(set(rows))
@@ -141,7 +142,7 @@ def test_few_rows_find_their_keys_without_a_shuffle_of_the_table(spark: SparkSes
         assert "LeftSemi" in plans[True]
         assert "Broadcast" not in plans[False]
         for frame in changing.values():
-            assert sorted(map(tuple, frame.collect())) == [(8, 1), (9, 1)]
+            assert sorted(map(tuple, frame.collect())) == [(8, 1, True), (9, 1, False)]
     finally:
         spark.conf.unset(threshold)
 
@@ -203,6 +204,36 @@ def test_an_empty_table_gets_its_rows_without_a_merge_and_only_once(spark: Spark
     # As for a writer that has found it empty at the same moment as another one.
     assert merge(*three) == (2, 0, 0, "MERGE")
     assert sorted(map(tuple, silver.read(TABLE).collect())) == [(1, 0), (2, None)]
+
+
+def test_few_rows_get_the_cheapest_commits_that_do(spark: SparkSession, tmp_path: Path) -> None:
+    silver = warehouse(spark, tmp_path)
+    silver.append_always(silver.frame([(n, 0) for n in range(4)], "id INT, value INT"), TABLE)
+
+    def merge(apart: Transaction | None, *rows: tuple[int, int, bool]) -> tuple[tuple[int, ...], list[str]]:
+        """(inserted, updated, deleted) and the operations of the versions written."""
+        before = silver.newest_version(TABLE)
+        done = silver.merge(
+            silver.frame(rows, "id INT, value INT, gone BOOLEAN"), TABLE, keys=["id"], columns=["id", "value"],
+            update_when="s.value <> t.value", delete_when="s.gone", within=(0, 99), few=True, apart=apart,
+        )  # fmt: skip
+        commits = DeltaTable(str(tmp_path / "silver" / "things")).history()
+        return tuple(done.values()), [c["operation"] for c in reversed(commits) if c["version"] > before]
+
+    same, other = (1, 0, False), (77, 0, True)
+    assert merge(None, same, other) == ((0, 0, 0), [])
+    assert merge(Transaction("merge", 1), same, other) == ((0, 0, 0), [])
+    assert merge(Transaction("merge", 1), same, other, (4, 0, False)) == ((1, 0, 0), ["WRITE"])
+    assert merge(Transaction("merge", 2), same, other, (2, 0, True), (3, 5, False)) == ((0, 1, 1), ["MERGE"])
+    mixed = same, other, (1, 6, False), (5, 0, False), (6, 0, False)
+    assert merge(Transaction("merge", 2), *mixed[1:]) == ((2, 1, 0), ["MERGE", "WRITE"])
+    assert merge(None, *mixed[1:]) == ((0, 0, 0), [])
+    assert merge(None, (1, 7, False), (7, 0, False)) == ((1, 1, 0), ["MERGE"])
+    # As if another run had appended at the same moment: the rows come all the same, but not by an append.
+    assert merge(Transaction("merge", 2), (1, 8, False), (8, 0, False)) == ((1, 1, 0), ["MERGE", "MERGE"])
+    assert sorted(map(tuple, silver.read(TABLE).collect())) == [
+        (0, 0), (1, 8), (3, 5), (4, 0), (5, 0), (6, 0), (7, 0), (8, 0),
+    ]  # fmt: skip
 
 
 def newest_commit(folder: Path) -> Path:

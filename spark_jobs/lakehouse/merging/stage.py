@@ -14,7 +14,7 @@ from lakehouse.parallel import side_by_side
 from lakehouse.progress import DONE, Batch, Progress
 from lakehouse.session import LITTLE_ROWS, prepare
 from lakehouse.sql import quote
-from lakehouse.tables import Warehouse
+from lakehouse.tables import Transaction, Warehouse
 
 
 def run(context: Context) -> None:
@@ -64,7 +64,8 @@ def _merge_batch(context: Context, progress: Progress, contract: Contract, batch
         figures = (F.count("*").alias("rows"), F.count_distinct(*contract.keys).alias("keys"), F.min(key), F.max(key))
         counted = staged.agg(*figures).first()
         assert counted is not None
-        changes = merge(warehouse, contract, staged, (counted[2], counted[3]), few=counted[0] <= LITTLE_ROWS)
+        within, few = (counted[2], counted[3]), counted[0] <= LITTLE_ROWS
+        changes = merge(warehouse, contract, staged, within, few=few, once=Transaction("merge", batch.batch_id))
     rows, keys = counted["rows"], counted["keys"]
     progress.finish(batch, rows={silver: rows})
     unchanged = keys - sum(changes.values())
@@ -80,7 +81,13 @@ def _merge_batch(context: Context, progress: Progress, contract: Contract, batch
 
 
 def merge(
-    warehouse: Warehouse, contract: Contract, staged: DataFrame, within: tuple[object, object], *, few: bool = False
+    warehouse: Warehouse,
+    contract: Contract,
+    staged: DataFrame,
+    within: tuple[object, object],
+    *,
+    few: bool = False,
+    once: Transaction | None = None,
 ) -> dict[str, int]:
     """Merge versions of keys into the tables of silver.
 
@@ -88,6 +95,7 @@ def merge(
         staged: the contract's columns, ``_deleted`` and ``_sequence``; any number of versions a key, in any order.
         within: the least and the greatest value of the first key in ``staged``.
         few: ``staged``, and all versions of its keys, fit into the memory of each process.
+        once: belongs to ``staged``, whenever it is merged; with it, few new keys may get a commit of their own.
 
     Returns:
         Numbers of keys in ``silver.<entity>``: inserted, updated, deleted.
@@ -96,12 +104,18 @@ def merge(
         f"silver.{contract.name}", f"{contract.ddl()}, {versions.SEQUENCE} {SEQUENCE_DDL}", contract.partition_by
     )
     if contract.merge_mode == "first":
-        return _merge_first(warehouse, contract, staged, within, few=few)
-    return _merge_history(warehouse, contract, staged, within, few=few)
+        return _merge_first(warehouse, contract, staged, within, few=few, once=once)
+    return _merge_history(warehouse, contract, staged, within, few=few, once=once)
 
 
 def _merge_first(
-    warehouse: Warehouse, contract: Contract, staged: DataFrame, within: tuple[object, object], *, few: bool
+    warehouse: Warehouse,
+    contract: Contract,
+    staged: DataFrame,
+    within: tuple[object, object],
+    *,
+    few: bool,
+    once: Transaction | None,
 ) -> dict[str, int]:
     return warehouse.merge(
         versions.earliest(staged, contract),
@@ -111,17 +125,26 @@ def _merge_first(
         columns=[*contract.column_names, versions.SEQUENCE],
         within=within,
         few=few,
+        apart=once,
     )
 
 
 def _merge_history(
-    warehouse: Warehouse, contract: Contract, staged: DataFrame, within: tuple[object, object], *, few: bool
+    warehouse: Warehouse,
+    contract: Contract,
+    staged: DataFrame,
+    within: tuple[object, object],
+    *,
+    few: bool,
+    once: Transaction | None,
 ) -> dict[str, int]:
-    """Rebuild the history of each key in the batch, then its current state."""
+    """Rebuild the history of each key in the batch, in one commit, then its current state."""
     keys, table = contract.keys, f"silver.{contract.name}_history"
     warehouse.create(table, versions.history_ddl(contract))
     affected = staged.select(*keys).distinct()
-    in_range = warehouse.read(table).where(F.col(keys[0]).between(*map(F.lit, within)))
+    # Of a version: Spark forgets what it has kept of a table's newest rows, as `after`, when the table is written.
+    history = warehouse.read(table, version=warehouse.newest_version(table))
+    in_range = history.where(F.col(keys[0]).between(*map(F.lit, within)))
     before = in_range.join(F.broadcast(affected) if few else affected, keys, "left_semi")
     after = versions.fold(
         versions.as_versions(staged, contract).unionByName(versions.unfold(before, contract)), contract
@@ -147,6 +170,7 @@ def _merge_history(
             columns=[*contract.column_names, versions.SEQUENCE],
             within=within,
             few=few,
+            apart=once,
         )
     finally:
         after.unpersist()
