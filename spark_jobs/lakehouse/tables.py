@@ -112,7 +112,7 @@ class Warehouse:
         self._known.add(table)
 
     def _add_columns(self, table: str, ddl: str) -> None:
-        there = set(self.read(table).columns)
+        there = set(self.spark.table(self.sql_name(table)).columns)
         missing = [f for f in cast(StructType, StructType.fromDDL(ddl)).fields if f.name not in there]
         if missing:
             columns = ", ".join(f"{quote(f.name)} {f.dataType.simpleString()}" for f in missing)
@@ -120,10 +120,23 @@ class Warehouse:
             self._note_write(table)
 
     def read(
-        self, table: str, columns: Mapping[str, str] = MappingProxyType({}), *, version: int | None = None
+        self,
+        table: str,
+        columns: Mapping[str, str] = MappingProxyType({}),
+        *,
+        pinned: bool = False,
+        version: int | None = None,
     ) -> DataFrame:
-        """A table, or a version of it; those of ``columns`` (types by name) that it does not have are there as nulls."""
+        """A table; those of ``columns`` (types by name) that it does not have are there as nulls.
+
+        Args:
+            pinned: each use of the frame sees the version that is the newest now. What is persisted of it is kept
+                when the table is written; of other frames, Spark then computes it again.
+            version: each use of it sees this version.
+        """
         name = self.sql_name(table)
+        if pinned:
+            version = self.newest_version(table)
         if version is None:
             frame = self.spark.table(name)
         else:
@@ -132,18 +145,11 @@ class Warehouse:
         return frame.select("*", *[F.lit(None).cast(columns[c]).alias(c) for c in missing]) if missing else frame
 
     def read_or_empty(self, table: str, ddl: str, *, pinned: bool = False, version: int | None = None) -> DataFrame:
-        """The table with at least the given columns, or no rows of them while it does not exist.
-
-        Args:
-            pinned: each use of the frame sees the version that is the newest now.
-            version: each use of it sees this version.
-        """
+        """The table with at least the given columns, or no rows of them while it does not exist; see ``read``."""
         if not self.exists(table):
             return self.frame([], ddl)
         fields = cast(StructType, StructType.fromDDL(ddl)).fields
-        if pinned:
-            version = self.newest_version(table)
-        return self.read(table, {f.name: f.dataType.simpleString() for f in fields}, version=version)
+        return self.read(table, {f.name: f.dataType.simpleString() for f in fields}, pinned=pinned, version=version)
 
     def changes(self, table: str, after: int, until: int) -> DataFrame | None:
         """The rows that versions after one and up to another have inserted, deleted and updated.
@@ -268,8 +274,7 @@ class Warehouse:
 
     def _merge_few(self, of: upserts.Upsert, rows: DataFrame, table: str, apart: Transaction | None) -> dict[str, int]:
         """A MERGE that may insert shuffles all rows of the files in which it changes one: so only where it has to."""
-        # Of a version: Spark forgets what it has kept of a table's newest rows when the table is written.
-        changing = of.changing(rows, self.read(table, version=self.newest_version(table))).persist()
+        changing = of.changing(rows, self.read(table, pinned=True)).persist()
         try:
             numbers = {row[0]: row[1] for row in changing.groupBy(upserts.THERE).count().collect()}
             there, new = (changing.where(F.col(upserts.THERE) == known) for known in (True, False))

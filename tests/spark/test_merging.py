@@ -25,6 +25,7 @@ from lakehouse.tables import Transaction, Warehouse
 from lakehouse.upserts import Upsert
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 from version_model import CUSTOMERS, Version, frame
 
 TABLE = "silver.things"
@@ -37,7 +38,7 @@ def warehouse(spark: SparkSession, folder: Path) -> Warehouse:
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=model.some_versions, seed=st.integers())
 def test_merged_in_any_batches_any_versions_give_what_the_model_gives(
-    spark: SparkSession, tmp_path: Path, rows: list[Version], seed: int
+    spark: SparkSession, tmp_path: Path, unpinned_reads: set[str], rows: list[Version], seed: int
 ) -> None:
     shuffled = random.Random(seed)
     deliveries = rows + shuffled.sample(rows, len(rows) // 3)
@@ -54,7 +55,9 @@ def test_merged_in_any_batches_any_versions_give_what_the_model_gives(
         seen |= set(batch)
         after = {row[0] for row in model.current(seen)}
         how = {"few": shuffled.random() < 0.7, "once": shuffled.choice([None, Transaction("merge", number)])}
+        unpinned_reads.clear()
         done = merge(silver, CUSTOMERS, frame(spark, batch), (min(keys), max(keys)), **how)
+        assert not (how["few"] and unpinned_reads), "what is persisted of them is computed again after each write"
         assert (done["inserted"], done["deleted"]) == (len(after - before), len(before - after))
     assert model.rows_of_history(silver.read("silver.customers_history")) == model.history(set(rows))
     assert model.rows_of_current(silver.read("silver.customers")) == model.current(set(rows))
@@ -234,6 +237,29 @@ def test_few_rows_get_the_cheapest_commits_that_do(spark: SparkSession, tmp_path
     assert sorted(map(tuple, silver.read(TABLE).collect())) == [
         (0, 0), (1, 8), (3, 5), (4, 0), (5, 0), (6, 0), (7, 0), (8, 0),
     ]  # fmt: skip
+
+
+def test_what_is_kept_of_a_pinned_version_outlives_writes(spark: SparkSession, tmp_path: Path) -> None:
+    """Else the work of a stage that writes what it has read is done again, unseen."""
+    silver = warehouse(spark, tmp_path)
+    silver.append_always(silver.frame([(1, 0), (2, 0)], "id INT, value INT"), TABLE)
+    frames = {pinned: silver.read(TABLE, pinned=pinned) for pinned in (True, False)}
+    kept = {pinned: frame.withColumn("made", F.current_timestamp()).persist() for pinned, frame in frames.items()}
+    before = {pinned: sorted(map(tuple, frame.collect())) for pinned, frame in kept.items()}
+    rows = silver.frame([(3, 1), (4, 1)], "id INT, value INT")
+    writes = [
+        lambda: silver.append_always(rows, TABLE),
+        lambda: silver.replace(rows, TABLE, "value = 1"),
+        lambda: silver.merge(rows, TABLE, keys=["id"], update_when="true", columns=["id", "value"], few=True),
+    ]
+    try:
+        for write in writes:
+            write()
+            assert sorted(map(tuple, kept[True].select("*").collect())) == before[True]
+        assert {made for _, _, made in kept[False].select("*").collect()} != {made for _, _, made in before[False]}
+    finally:
+        for frame in kept.values():
+            frame.unpersist()
 
 
 def newest_commit(folder: Path) -> Path:

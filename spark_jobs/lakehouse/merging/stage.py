@@ -142,9 +142,7 @@ def _merge_history(
     keys, table = contract.keys, f"silver.{contract.name}_history"
     warehouse.create(table, versions.history_ddl(contract))
     affected = staged.select(*keys).distinct()
-    # Of a version: Spark forgets what it has kept of a table's newest rows, as `after`, when the table is written.
-    history = warehouse.read(table, version=warehouse.newest_version(table))
-    in_range = history.where(F.col(keys[0]).between(*map(F.lit, within)))
+    in_range = warehouse.read(table, pinned=True).where(F.col(keys[0]).between(*map(F.lit, within)))
     before = in_range.join(F.broadcast(affected) if few else affected, keys, "left_semi")
     after = versions.fold(
         versions.as_versions(staged, contract).unionByName(versions.unfold(before, contract)), contract
