@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -35,3 +36,11 @@ def literal(value: object) -> str:
         case date():
             return f"DATE '{value.isoformat()}'"
     raise TypeError(f"no SQL literal for {type(value).__name__}")
+
+
+def same_key(keys: Sequence[str], within: tuple[object, object] | None) -> str:
+    """SQL that joins ``t`` and ``s`` by key; files of ``t`` whose first key is out of a range are not read."""
+    on = [f"t.{quote(k)} = s.{quote(k)}" for k in keys]
+    if within is not None:
+        on.append(f"t.{quote(keys[0])} BETWEEN {literal(within[0])} AND {literal(within[1])}")
+    return " AND ".join(on)

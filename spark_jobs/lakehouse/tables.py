@@ -22,10 +22,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from lakehouse import properties, upserts
+from lakehouse import properties
 from lakehouse.errors import ConfigurationError, InternalError
 from lakehouse.report import RunReport
-from lakehouse.sql import quote
+from lakehouse.sql import quote, same_key
 
 TABLE = re.compile(r"(bronze|staged|quarantine|silver|gold|ops)\.[a-z][a-z0-9_]*")
 
@@ -35,8 +35,11 @@ def _nullable_ddl(rows: DataFrame) -> str:
     return ", ".join(f"{quote(f.name)} {f.dataType.simpleString()}" for f in rows.schema.fields)
 
 
-FIRST_ROWS = "first rows"
-"""The transaction by which an empty table gets its rows without a MERGE: of two writers at once, one is late and merges."""
+def _repeated(rows: DataFrame, keys: Sequence[str], most: int = 5) -> str:
+    """The keys of which there are several rows, for a message."""
+    found = rows.groupBy(*keys).count().where("count > 1").orderBy(*keys).limit(most + 1).collect()
+    named = [", ".join(f"{k} {r[k]!r}" for k in keys) + f" ({r['count']} rows)" for r in found[:most]]
+    return "; ".join([*named, "and more"] if len(found) > most else named)
 
 
 @dataclass(frozen=True)
@@ -233,25 +236,17 @@ class Warehouse:
         self,
         rows: DataFrame,
         table: str,
-        *,
         keys: Sequence[str],
-        update_when: str,
-        delete_when: str | None = None,
-        columns: Sequence[str],
+        clauses: str,
         within: tuple[object, object] | None = None,
-        few: bool = False,
-        apart: Transaction | None = None,
     ) -> dict[str, int]:
-        """MERGE rows into a table by key; what changes nothing writes no version.
+        """One MERGE of rows into a table by key; no version is written when it changes nothing.
 
         Args:
-            rows: one row a key, with at least ``columns`` and whatever the conditions name.
-            update_when: SQL over ``t`` (the table) and ``s`` (the rows).
-            delete_when: SQL over ``s``; such rows are not inserted either.
+            rows: at most one row a key.
+            clauses: its WHEN clauses, over ``t`` (the table) and ``s`` (the rows).
             within: the least and the greatest value of the first key in ``rows``: files of the table
                 with no key between them are not read.
-            few: the rows fit into the memory of each process: they are broadcast.
-            apart: of few rows, those that are new may be appended in a commit of their own, by this transaction.
 
         Returns:
             Numbers of rows: inserted, updated, deleted.
@@ -259,40 +254,27 @@ class Warehouse:
         Raises:
             InternalError: a key is there more than once; the keys are named.
         """
-        of = upserts.Upsert(keys, columns, update_when, delete_when, within, few)
-        if not self.size(table) and of.inserts_any(rows):
-            # Without a MERGE, which would first hold all of them in memory.
-            inserted = self.append(of.inserted(rows), table, Transaction(FIRST_ROWS, 1))
-            if inserted is not None:
-                return {"inserted": inserted, "updated": 0, "deleted": 0}
-        if not self.size(table):
-            return self._merge(rows, table, keys, of.clauses, within)
-        # A file of which a row is matched is written anew, although the row stays as it is.
-        if few:
-            return self._merge_few(of, rows, table, apart)
-        return self._merge(of.changing(rows, self.read(table)), table, keys, of.clauses, within)
-
-    def _merge_few(self, of: upserts.Upsert, rows: DataFrame, table: str, apart: Transaction | None) -> dict[str, int]:
-        """A MERGE that may insert shuffles all rows of the files in which it changes one: so only where it has to."""
-        changing = of.changing(rows, self.read(table, pinned=True)).persist()
+        view = f"rows_for_{table.replace('.', '_')}"
+        rows.createOrReplaceTempView(view)
+        on = same_key(keys, within)
+        statement = f"MERGE INTO {self.sql_name(table)} t USING {quote(view)} s ON {on} {clauses}"
         try:
-            numbers = {row[0]: row[1] for row in changing.groupBy(upserts.THERE).count().collect()}
-            there, new = (changing.where(F.col(upserts.THERE) == known) for known in (True, False))
-            if numbers.get(False) and apart is None:
-                return self._merge(F.broadcast(changing), table, of.keys, of.clauses, of.within)
-            done = {"inserted": 0, "updated": 0, "deleted": 0}
-            if numbers.get(True):
-                done = self._merge(F.broadcast(there), table, of.keys, of.clauses_of_matched, of.within)
-            if numbers.get(False) and apart is not None:
-                inserted = self.append(of.inserted(new), table, apart)
-                if inserted is None:
-                    # Another run has appended by it, perhaps other rows.
-                    late = self._merge(F.broadcast(new), table, of.keys, of.clauses, of.within)
-                    return {figure: done[figure] + late[figure] for figure in done}
-                done["inserted"] = inserted
-            return done
+            counts = self._change(statement).first()
+        except Exception as error:
+            if "DELTA_MULTIPLE_SOURCE_ROW_MATCHING_TARGET_ROW_IN_MERGE" in str(error):
+                raise InternalError(
+                    f"keys that are there more than once among the rows to merge: {_repeated(rows, keys)}",
+                    where=table,
+                    todo="Report this with the keys and the run's report: the rows of a key are made one before they are merged.",
+                ) from error
+            raise
         finally:
-            changing.unpersist()
+            self.spark.catalog.dropTempView(view)
+        assert counts is not None
+        figures = {done: int(counts[f"num_{done}_rows"]) for done in ("inserted", "updated", "deleted")}
+        if any(figures.values()):
+            self._note_write(table)
+        return figures
 
     def update(self, rows: DataFrame, table: str, keys: Sequence[str]) -> int:
         """Set the other columns of ``rows`` in the table's rows with the same keys, in one commit.
@@ -307,33 +289,7 @@ class Warehouse:
             InternalError: a key is there more than once; the keys are named.
         """
         assignments = ", ".join(f"t.{quote(c)} = s.{quote(c)}" for c in rows.columns if c not in keys)
-        return self._merge(rows, table, keys, f"WHEN MATCHED THEN UPDATE SET {assignments}", None)["updated"]
-
-    def _merge(
-        self, rows: DataFrame, table: str, keys: Sequence[str], clauses: str, within: tuple[object, object] | None
-    ) -> dict[str, int]:
-        """MERGE by key; returns the numbers of rows inserted, updated and deleted."""
-        view = f"rows_for_{table.replace('.', '_')}"
-        rows.createOrReplaceTempView(view)
-        on = upserts.same_key(keys, within)
-        statement = f"MERGE INTO {self.sql_name(table)} t USING {quote(view)} s ON {on} {clauses}"
-        try:
-            counts = self._change(statement).first()
-        except Exception as error:
-            if "DELTA_MULTIPLE_SOURCE_ROW_MATCHING_TARGET_ROW_IN_MERGE" in str(error):
-                raise InternalError(
-                    f"keys that are there more than once among the rows to merge: {upserts.repeated(rows, keys)}",
-                    where=table,
-                    todo="Report this with the keys and the run's report: the rows of a key are made one before they are merged.",
-                ) from error
-            raise
-        finally:
-            self.spark.catalog.dropTempView(view)
-        assert counts is not None
-        figures = {done: int(counts[f"num_{done}_rows"]) for done in ("inserted", "updated", "deleted")}
-        if any(figures.values()):
-            self._note_write(table)
-        return figures
+        return self.merge(rows, table, keys, f"WHEN MATCHED THEN UPDATE SET {assignments}")["updated"]
 
     def optimize(self, table: str, z_order_by: Sequence[str] = ()) -> tuple[int, int]:
         """Compact a table, clustered by columns when some are named; returns files added and removed."""

@@ -19,9 +19,7 @@ WAYS: dict[str, Callable[[Warehouse, DataFrame], object]] = {
     "append always": lambda w, rows: w.append_always(rows, "silver.things"),
     "replace": lambda w, rows: w.replace(rows, "silver.things", "a = 1"),
     "overwrite": lambda w, rows: w.overwrite(rows, "silver.things"),
-    "merge": lambda w, rows: w.merge(
-        rows, "silver.things", keys=["a"], update_when="true", columns=["a", "b", "_batch_id"]
-    ),
+    "merge": lambda w, rows: w.merge(rows, "silver.things", ["a"], "WHEN MATCHED THEN UPDATE SET t.b = s.b"),
     "update": lambda w, rows: w.update(rows, "silver.things", ["a"]),
     "optimize": lambda w, rows: w.optimize("silver.things", ["a"]),
     "vacuum": lambda w, rows: w.vacuum("silver.things", 168),

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from lakehouse.errors import InternalError
 from lakehouse.maintenance.needs import need
 from lakehouse.maintenance.stage import inspect
-from lakehouse.merging.stage import merge
+from lakehouse.merging.stage import New, merge
+from lakehouse.merging.upserts import Upsert, upsert
 from lakehouse.report import RunReport
 from lakehouse.sql import literal
 from lakehouse.tables import Transaction, Warehouse
-from lakehouse.upserts import Upsert
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -56,7 +56,7 @@ def test_merged_in_any_batches_any_versions_give_what_the_model_gives(
         after = {row[0] for row in model.current(seen)}
         how = {"few": shuffled.random() < 0.7, "once": shuffled.choice([None, Transaction("merge", number)])}
         unpinned_reads.clear()
-        done = merge(silver, CUSTOMERS, frame(spark, batch), (min(keys), max(keys)), **how)
+        done = merge(silver, CUSTOMERS, New(frame(spark, batch), (min(keys), max(keys)), **how))
         assert not (how["few"] and unpinned_reads), "what is persisted of them is computed again after each write"
         assert (done["inserted"], done["deleted"]) == (len(after - before), len(before - after))
     assert model.rows_of_history(silver.read("silver.customers_history")) == model.history(set(rows))
@@ -84,7 +84,7 @@ def test_with_any_keys_a_range_changes_no_result(
         rows = silver.frame(list(batch.items()), "id STRING, value INT")
         # Compared as Spark does: by the bytes of UTF-8.
         least, greatest = (f(batch, key=lambda k: k.encode()) for f in (min, max))
-        silver.merge(rows, TABLE, keys=["id"], update_when="true", columns=["id", "value"], within=(least, greatest))
+        upsert(silver, rows, TABLE, Upsert(["id"], ["id", "value"], "true", within=(least, greatest)))
     assert dict(map(tuple, silver.read(TABLE).collect())) == expected  # type: ignore[arg-type]
     assert silver.read(TABLE).count() == len(expected)
 
@@ -120,9 +120,7 @@ def test_files_without_a_key_of_the_range_are_not_read(
     rows = silver.frame([(keys[2], 1), (keys[3], 1)], f"id {type_}, value INT")
 
     def run(within: tuple[object, object] | None) -> dict[str, int]:
-        return silver.merge(
-            rows, TABLE, keys=["id"], update_when="s.value <> t.value", columns=["id", "value"], within=within
-        )
+        return upsert(silver, rows, TABLE, Upsert(["id"], ["id", "value"], "s.value <> t.value", within=within))
 
     with pytest.raises(Py4JJavaError, match="does not exist"):
         run(None)
@@ -163,10 +161,8 @@ def test_a_file_whose_rows_stay_as_they_are_is_not_written_anew(spark: SparkSess
     before = files()
     # As it is; another value; gone; not there, and so neither deleted nor inserted; new.
     rows = [(1, 0, False), (3, 7, False), (6, 0, True), (8, 0, True), (9, 1, False)]
-    done = silver.merge(
-        silver.frame(rows, "id INT, value INT, gone BOOLEAN"), TABLE, keys=["id"], update_when="s.value <> t.value",
-        delete_when="s.gone", columns=["id", "value"], few=few,
-    )  # fmt: skip
+    how = Upsert(["id"], ["id", "value"], "s.value <> t.value", "s.gone", few=few)
+    done = upsert(silver, silver.frame(rows, "id INT, value INT, gone BOOLEAN"), TABLE, how)
     assert done == {"inserted": 1, "updated": 1, "deleted": 1}
     assert sorted(map(tuple, silver.read(TABLE).collect())) == [(1, 0), (2, 0), (3, 7), (4, 0), (5, 0), (9, 1)]
     assert marked(tmp_path) == {before[3]: 1, before[5]: 1}
@@ -190,10 +186,8 @@ def test_an_empty_table_gets_its_rows_without_a_merge_and_only_once(spark: Spark
     def merge(*rows: tuple[int, int | None, bool]) -> tuple[int, int, int, str | None]:
         """(inserted, updated, deleted, operation), the last one None where no version was written."""
         before = silver.newest_version(TABLE)
-        done = silver.merge(
-            silver.frame(rows, "id INT, value INT, gone BOOLEAN"), TABLE, keys=["id"], columns=["id", "value"],
-            update_when="NOT (s.value <=> t.value)", delete_when="s.gone",
-        )  # fmt: skip
+        how = Upsert(["id"], ["id", "value"], "NOT (s.value <=> t.value)", "s.gone")
+        done = upsert(silver, silver.frame(rows, "id INT, value INT, gone BOOLEAN"), TABLE, how)
         newest = DeltaTable(str(tmp_path / "silver" / "things")).history(1)[0]
         return (*done.values(), newest["operation"] if newest["version"] > before else None)
 
@@ -216,10 +210,8 @@ def test_few_rows_get_the_cheapest_commits_that_do(spark: SparkSession, tmp_path
     def merge(apart: Transaction | None, *rows: tuple[int, int, bool]) -> tuple[tuple[int, ...], list[str]]:
         """(inserted, updated, deleted) and the operations of the versions written."""
         before = silver.newest_version(TABLE)
-        done = silver.merge(
-            silver.frame(rows, "id INT, value INT, gone BOOLEAN"), TABLE, keys=["id"], columns=["id", "value"],
-            update_when="s.value <> t.value", delete_when="s.gone", within=(0, 99), few=True, apart=apart,
-        )  # fmt: skip
+        how = Upsert(["id"], ["id", "value"], "s.value <> t.value", "s.gone", within=(0, 99), few=True)
+        done = upsert(silver, silver.frame(rows, "id INT, value INT, gone BOOLEAN"), TABLE, how, apart)
         commits = DeltaTable(str(tmp_path / "silver" / "things")).history()
         return tuple(done.values()), [c["operation"] for c in reversed(commits) if c["version"] > before]
 
@@ -250,7 +242,7 @@ def test_what_is_kept_of_a_pinned_version_outlives_writes(spark: SparkSession, t
     writes = [
         lambda: silver.append_always(rows, TABLE),
         lambda: silver.replace(rows, TABLE, "value = 1"),
-        lambda: silver.merge(rows, TABLE, keys=["id"], update_when="true", columns=["id", "value"], few=True),
+        lambda: upsert(silver, rows, TABLE, Upsert(["id"], ["id", "value"], "true")),
     ]
     try:
         for write in writes:
@@ -280,6 +272,6 @@ def test_keys_that_are_there_twice_are_named(spark: SparkSession, tmp_path: Path
     rows = silver.frame([*twice, (8, "x", 1)], "id INT, part STRING, value INT")
     message = "silver.things: keys that are there more than once .*: id 0, part 'x' .2 rows.; .*id 4, part 'x' .2 rows.; and more"
     with pytest.raises(InternalError, match=message):
-        silver.merge(rows, TABLE, keys=["id", "part"], update_when="true", columns=["id", "part", "value"])
+        upsert(silver, rows, TABLE, Upsert(["id", "part"], ["id", "part", "value"], "true"))
     with pytest.raises(InternalError, match=message):
         silver.update(rows, TABLE, ["id", "part"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 from pyspark.sql import DataFrame
@@ -10,6 +11,7 @@ from pyspark.sql import functions as F
 from lakehouse import versions
 from lakehouse.cli import Context
 from lakehouse.contracts import SEQUENCE_DDL, Contract, select_entities
+from lakehouse.merging.upserts import Upsert, upsert
 from lakehouse.parallel import side_by_side
 from lakehouse.progress import DONE, Batch, Progress
 from lakehouse.session import LITTLE_ROWS, prepare
@@ -64,8 +66,13 @@ def _merge_batch(context: Context, progress: Progress, contract: Contract, batch
         figures = (F.count("*").alias("rows"), F.count_distinct(*contract.keys).alias("keys"), F.min(key), F.max(key))
         counted = staged.agg(*figures).first()
         assert counted is not None
-        within, few = (counted[2], counted[3]), counted[0] <= LITTLE_ROWS
-        changes = merge(warehouse, contract, staged, within, few=few, once=Transaction("merge", batch.batch_id))
+        new = New(
+            rows=staged,
+            within=(counted[2], counted[3]),
+            few=counted[0] <= LITTLE_ROWS,
+            once=Transaction("merge", batch.batch_id),
+        )
+        changes = merge(warehouse, contract, new)
     rows, keys = counted["rows"], counted["keys"]
     progress.finish(batch, rows={silver: rows})
     unchanged = keys - sum(changes.values())
@@ -80,22 +87,25 @@ def _merge_batch(context: Context, progress: Progress, contract: Contract, batch
     )
 
 
-def merge(
-    warehouse: Warehouse,
-    contract: Contract,
-    staged: DataFrame,
-    within: tuple[object, object],
-    *,
-    few: bool = False,
-    once: Transaction | None = None,
-) -> dict[str, int]:
-    """Merge versions of keys into the tables of silver.
+@dataclass(frozen=True)
+class New:
+    """New versions of keys of an entity.
 
-    Args:
-        staged: the contract's columns, ``_deleted`` and ``_sequence``; any number of versions a key, in any order.
-        within: the least and the greatest value of the first key in ``staged``.
-        few: ``staged``, and all versions of its keys, fit into the memory of each process.
-        once: belongs to ``staged``, whenever it is merged; with it, few new keys may get a commit of their own.
+    Attributes:
+        rows: the contract's columns, ``_deleted`` and ``_sequence``; any number of versions a key, in any order.
+        within: the least and the greatest value of the first key in ``rows``.
+        few: ``rows``, and all versions of their keys, fit into the memory of each process.
+        once: belongs to these rows, whenever they are merged; with it, few new keys may get a commit of their own.
+    """
+
+    rows: DataFrame
+    within: tuple[object, object]
+    few: bool = False
+    once: Transaction | None = None
+
+
+def merge(warehouse: Warehouse, contract: Contract, new: New) -> dict[str, int]:
+    """Merge versions of keys into the tables of silver.
 
     Returns:
         Numbers of keys in ``silver.<entity>``: inserted, updated, deleted.
@@ -104,72 +114,52 @@ def merge(
         f"silver.{contract.name}", f"{contract.ddl()}, {versions.SEQUENCE} {SEQUENCE_DDL}", contract.partition_by
     )
     if contract.merge_mode == "first":
-        return _merge_first(warehouse, contract, staged, within, few=few, once=once)
-    return _merge_history(warehouse, contract, staged, within, few=few, once=once)
+        return _merge_first(warehouse, contract, new)
+    return _merge_history(warehouse, contract, new)
 
 
-def _merge_first(
-    warehouse: Warehouse,
-    contract: Contract,
-    staged: DataFrame,
-    within: tuple[object, object],
-    *,
-    few: bool,
-    once: Transaction | None,
-) -> dict[str, int]:
-    return warehouse.merge(
-        versions.earliest(staged, contract),
-        f"silver.{contract.name}",
+def _merge_first(warehouse: Warehouse, contract: Contract, new: New) -> dict[str, int]:
+    how = Upsert(
         keys=contract.keys,
-        update_when=f"s.{versions.SEQUENCE} < t.{versions.SEQUENCE}",
         columns=[*contract.column_names, versions.SEQUENCE],
-        within=within,
-        few=few,
-        apart=once,
+        update_when=f"s.{versions.SEQUENCE} < t.{versions.SEQUENCE}",
+        within=new.within,
+        few=new.few,
     )
+    return upsert(warehouse, versions.earliest(new.rows, contract), f"silver.{contract.name}", how, new.once)
 
 
-def _merge_history(
-    warehouse: Warehouse,
-    contract: Contract,
-    staged: DataFrame,
-    within: tuple[object, object],
-    *,
-    few: bool,
-    once: Transaction | None,
-) -> dict[str, int]:
+def _merge_history(warehouse: Warehouse, contract: Contract, new: New) -> dict[str, int]:
     """Rebuild the history of each key in the batch, in one commit, then its current state."""
     keys, table = contract.keys, f"silver.{contract.name}_history"
     warehouse.create(table, versions.history_ddl(contract))
-    affected = staged.select(*keys).distinct()
-    in_range = warehouse.read(table, pinned=True).where(F.col(keys[0]).between(*map(F.lit, within)))
-    before = in_range.join(F.broadcast(affected) if few else affected, keys, "left_semi")
+    affected = new.rows.select(*keys).distinct()
+    in_range = warehouse.read(table, pinned=True).where(F.col(keys[0]).between(*map(F.lit, new.within)))
+    before = in_range.join(F.broadcast(affected) if new.few else affected, keys, "left_semi")
     after = versions.fold(
-        versions.as_versions(staged, contract).unionByName(versions.unfold(before, contract)), contract
+        versions.as_versions(new.rows, contract).unionByName(versions.unfold(before, contract)), contract
     ).persist()
+    of_history = Upsert(
+        keys=[*keys, versions.SEQUENCE],
+        columns=versions.history_columns(contract),
+        update_when=_differs(set(versions.history_columns(contract)) - {*keys, versions.SEQUENCE}),
+        delete_when="s._gone",
+        within=new.within,
+        few=new.few,
+    )
+    of_current = Upsert(
+        keys=keys,
+        columns=[*contract.column_names, versions.SEQUENCE],
+        update_when=_differs({*contract.column_names, versions.SEQUENCE} - {*keys}),
+        delete_when=f"s.{versions.DELETED}",
+        within=new.within,
+        few=new.few,
+    )
     try:
         gone = before.join(after, [*keys, versions.SEQUENCE], "left_anti").withColumn("_gone", F.lit(True))
-        warehouse.merge(
-            after.withColumn("_gone", F.lit(False)).unionByName(gone),
-            table,
-            keys=[*keys, versions.SEQUENCE],
-            update_when=_differs(set(versions.history_columns(contract)) - {*keys, versions.SEQUENCE}),
-            delete_when="s._gone",
-            columns=versions.history_columns(contract),
-            within=within,
-            few=few,
-        )
-        return warehouse.merge(
-            versions.current(after, contract),
-            f"silver.{contract.name}",
-            keys=keys,
-            update_when=_differs({*contract.column_names, versions.SEQUENCE} - {*keys}),
-            delete_when=f"s.{versions.DELETED}",
-            columns=[*contract.column_names, versions.SEQUENCE],
-            within=within,
-            few=few,
-            apart=once,
-        )
+        intervals = after.withColumn("_gone", F.lit(False)).unionByName(gone)
+        upsert(warehouse, intervals, table, of_history)
+        return upsert(warehouse, versions.current(after, contract), f"silver.{contract.name}", of_current, new.once)
     finally:
         after.unpersist()
 

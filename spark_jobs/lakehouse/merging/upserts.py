@@ -1,4 +1,4 @@
-"""What a MERGE by key says, and which rows are worth one: pure functions."""
+"""Rows into a table by key: what a MERGE of them says, which of them are worth one, and which commits they get."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse.sql import literal, quote
+from lakehouse.sql import quote, same_key
+from lakehouse.tables import Transaction, Warehouse
+
+FIRST_ROWS = "first rows"
+"""The transaction by which an empty table gets its rows without a MERGE: of two writers at once, one is late and merges."""
 
 THERE = "_there"
 """Whether the table has a row with the key of a row."""
@@ -70,16 +74,58 @@ class Upsert:
         return both.where(F.expr(changes)).select("s.*", F.expr(there).alias(THERE))
 
 
-def same_key(keys: Sequence[str], within: tuple[object, object] | None) -> str:
-    """SQL that joins ``t`` and ``s`` by key; files of ``t`` with no key within a range are not read."""
-    on = [f"t.{quote(k)} = s.{quote(k)}" for k in keys]
-    if within is not None:
-        on.append(f"t.{quote(keys[0])} BETWEEN {literal(within[0])} AND {literal(within[1])}")
-    return " AND ".join(on)
+def upsert(
+    warehouse: Warehouse, rows: DataFrame, table: str, how: Upsert, apart: Transaction | None = None
+) -> dict[str, int]:
+    """Upsert rows into a table by key; what changes nothing writes no version.
+
+    Args:
+        rows: one row a key, with at least the columns of ``how`` and whatever its conditions name.
+        apart: of few rows, those that are new may be appended in a commit of their own, by this transaction.
+
+    Returns:
+        Numbers of rows: inserted, updated, deleted.
+
+    Raises:
+        InternalError: a key is there more than once; the keys are named.
+    """
+    if not warehouse.size(table):
+        if how.inserts_any(rows):
+            # Without a MERGE, which would first hold all of them in memory.
+            inserted = warehouse.append(how.inserted(rows), table, Transaction(FIRST_ROWS, 1))
+            if inserted is not None:
+                return {"inserted": inserted, "updated": 0, "deleted": 0}
+        return warehouse.merge(rows, table, how.keys, how.clauses, how.within)
+    if how.few:
+        return _upsert_few(warehouse, rows, table, how, apart)
+    # A file of which a row is matched is written anew, although the row stays as it is.
+    return warehouse.merge(how.changing(rows, warehouse.read(table)), table, how.keys, how.clauses, how.within)
 
 
-def repeated(rows: DataFrame, keys: Sequence[str], most: int = 5) -> str:
-    """The keys of which there are several rows, for a message."""
-    found = rows.groupBy(*keys).count().where("count > 1").orderBy(*keys).limit(most + 1).collect()
-    named = [", ".join(f"{k} {r[k]!r}" for k in keys) + f" ({r['count']} rows)" for r in found[:most]]
-    return "; ".join([*named, "and more"] if len(found) > most else named)
+def _upsert_few(
+    warehouse: Warehouse, rows: DataFrame, table: str, how: Upsert, apart: Transaction | None
+) -> dict[str, int]:
+    """A MERGE that may insert shuffles all rows of the files in which it changes one: so only where it has to."""
+    changing = how.changing(rows, warehouse.read(table, pinned=True)).persist()
+    there, new = (changing.where(F.col(THERE) == known) for known in (True, False))
+
+    def merge(some: DataFrame, clauses: str) -> dict[str, int]:
+        return warehouse.merge(F.broadcast(some), table, how.keys, clauses, how.within)
+
+    try:
+        numbers = {row[0]: row[1] for row in changing.groupBy(THERE).count().collect()}
+        if numbers.get(False) and apart is None:
+            return merge(changing, how.clauses)
+        done = {"inserted": 0, "updated": 0, "deleted": 0}
+        if numbers.get(True):
+            done = merge(there, how.clauses_of_matched)
+        if numbers.get(False) and apart is not None:
+            inserted = warehouse.append(how.inserted(new), table, apart)
+            if inserted is None:
+                # Another run has appended by it, perhaps other rows.
+                late = merge(new, how.clauses)
+                return {figure: done[figure] + late[figure] for figure in done}
+            done["inserted"] = inserted
+        return done
+    finally:
+        changing.unpersist()
