@@ -231,6 +231,26 @@ def test_few_rows_get_the_cheapest_commits_that_do(spark: SparkSession, tmp_path
     ]  # fmt: skip
 
 
+def test_killed_between_its_commits_and_done_again_is_never_killed(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silver = warehouse(spark, tmp_path)
+    silver.append_always(silver.frame([(1, 0), (2, 0)], "id INT, value INT"), TABLE)
+    how, once = Upsert(["id"], ["id", "value"], "s.value <> t.value", few=True), Transaction("merge", 7)
+    rows = silver.frame([(2, 1), (3, 1)], "id INT, value INT")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(silver, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            upsert(silver, rows, TABLE, how, once)
+    assert sorted(map(tuple, silver.read(TABLE).collect())) == [(1, 0), (2, 1)]
+    assert upsert(silver, rows, TABLE, how, once) == {"inserted": 1, "updated": 0, "deleted": 0}
+    assert sorted(map(tuple, silver.read(TABLE).collect())) == [(1, 0), (2, 1), (3, 1)]
+
+
 def test_what_is_kept_of_a_pinned_version_outlives_writes(spark: SparkSession, tmp_path: Path) -> None:
     """Else the work of a stage that writes what it has read is done again, unseen."""
     silver = warehouse(spark, tmp_path)
