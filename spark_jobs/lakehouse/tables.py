@@ -134,8 +134,8 @@ class Warehouse:
 
         Args:
             pinned: each use of the frame sees the version that is the newest now. What is persisted of it is kept
-                when the table is written; of other frames, Spark then computes it again.
-            version: each use of it sees this version.
+                when the table is written; of a frame without a version, Spark then computes it again.
+            version: each use of it sees this version; not together with ``pinned``.
         """
         name = self.sql_name(table)
         if pinned:
@@ -252,7 +252,7 @@ class Warehouse:
             Numbers of rows: inserted, updated, deleted.
 
         Raises:
-            InternalError: a key is there more than once; the keys are named.
+            InternalError: a row of the table has the key of several rows; the keys are named.
         """
         view = f"rows_for_{table.replace('.', '_')}"
         rows.createOrReplaceTempView(view)
@@ -286,7 +286,7 @@ class Warehouse:
             How many rows of the table were set; when none was, no version is written.
 
         Raises:
-            InternalError: a key is there more than once; the keys are named.
+            InternalError: a row of the table has the key of several rows; the keys are named.
         """
         assignments = ", ".join(f"t.{quote(c)} = s.{quote(c)}" for c in rows.columns if c not in keys)
         return self.merge(rows, table, keys, f"WHEN MATCHED THEN UPDATE SET {assignments}")["updated"]

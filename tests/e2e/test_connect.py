@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,6 +54,12 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
 def test_every_script(remote: Remote) -> None:
     landing = remote.folder / "landing"
     remote.ok("generate", "--landing", str(landing), "--rows", "2000", "--days", "4", "--start", "2026-03-01")
+    held = remote.folder / "held"
+    for day in sorted((landing / "shop").glob("*/2026-03-04")):
+        target = held / day.relative_to(landing)
+        target.parent.mkdir(parents=True)
+        day.rename(target)
+    assert len(list(held.glob("shop/*/*"))) == 4
     # A proposal for one of the inputs, made from its files.
     remote.ok(
         "profile_data",
@@ -63,7 +70,14 @@ def test_every_script(remote: Remote) -> None:
     validated = remote.on_tables("validate", "--only", "shop")
     assert validated["tables"]["staged.transactions"]["rows_quarantined"] > 0
     remote.on_tables("merge")
-    remote.on_tables("featurize", "--as-of", AS_OF)
+    remote.on_tables("featurize", "--as-of", "2026-03-04")
+    shutil.copytree(held, landing, dirs_exist_ok=True)
+    remote.on_tables("ingest", "--landing", str(landing), "--only", "shop")
+    remote.on_tables("validate", "--only", "shop")
+    merged = remote.on_tables("merge")["tables"]["silver.transactions"]
+    assert min(merged["inserted"], merged["updated"]) > 0
+    carried = remote.on_tables("featurize", "--as-of", AS_OF, "--recompute", "changed")["tables"]
+    assert carried["gold.customer_features"]["customers_recomputed"] < carried["gold.customer_features"]["rows_written"]
     assert oracle.differences(oracle.connect(remote.warehouse), AS_OF) == {}
     remote.on_tables("optimize", "--vacuum")
     assert oracle.differences(oracle.connect(remote.warehouse), AS_OF) == {}

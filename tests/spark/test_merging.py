@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -18,13 +20,13 @@ from hypothesis import strategies as st
 from lakehouse.errors import InternalError
 from lakehouse.maintenance.needs import need
 from lakehouse.maintenance.stage import inspect
-from lakehouse.merging.stage import New, merge
+from lakehouse.merging.stage import NewVersions, merge
 from lakehouse.merging.upserts import Upsert, upsert
 from lakehouse.report import RunReport
 from lakehouse.sql import literal
 from lakehouse.tables import Transaction, Warehouse
 from py4j.protocol import Py4JJavaError
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from version_model import CUSTOMERS, Version, frame
 
@@ -54,9 +56,9 @@ def test_merged_in_any_batches_any_versions_give_what_the_model_gives(
         before = {row[0] for row in model.current(seen)}
         seen |= set(batch)
         after = {row[0] for row in model.current(seen)}
-        how = {"few": shuffled.random() < 0.7, "once": shuffled.choice([None, Transaction("merge", number)])}
+        how = {"few": shuffled.random() < 0.7, "transaction": shuffled.choice([None, Transaction("merge", number)])}
         unpinned_reads.clear()
-        done = merge(silver, CUSTOMERS, New(frame(spark, batch), (min(keys), max(keys)), **how))
+        done = merge(silver, CUSTOMERS, NewVersions(frame(spark, batch), (min(keys), max(keys)), **how))
         assert not (how["few"] and unpinned_reads), "what is persisted of them is computed again after each write"
         assert (done["inserted"], done["deleted"]) == (len(after - before), len(before - after))
     assert model.rows_of_history(silver.read("silver.customers_history")) == model.history(set(rows))
@@ -207,28 +209,49 @@ def test_few_rows_get_the_cheapest_commits_that_do(spark: SparkSession, tmp_path
     silver = warehouse(spark, tmp_path)
     silver.append_always(silver.frame([(n, 0) for n in range(4)], "id INT, value INT"), TABLE)
 
-    def merge(apart: Transaction | None, *rows: tuple[int, int, bool]) -> tuple[tuple[int, ...], list[str]]:
+    def operation(commit: dict[str, Any]) -> str:
+        may_insert = commit["operationParameters"].get("notMatchedPredicates") not in (None, "[]", [])
+        return commit["operation"] + " with insert" * may_insert
+
+    def merge(once: Transaction | None, *rows: tuple[int, int, bool]) -> tuple[tuple[int, ...], list[str]]:
         """(inserted, updated, deleted) and the operations of the versions written."""
         before = silver.newest_version(TABLE)
         how = Upsert(["id"], ["id", "value"], "s.value <> t.value", "s.gone", within=(0, 99), few=True)
-        done = upsert(silver, silver.frame(rows, "id INT, value INT, gone BOOLEAN"), TABLE, how, apart)
+        done = upsert(silver, silver.frame(rows, "id INT, value INT, gone BOOLEAN"), TABLE, how, transaction=once)
         commits = DeltaTable(str(tmp_path / "silver" / "things")).history()
-        return tuple(done.values()), [c["operation"] for c in reversed(commits) if c["version"] > before]
+        return tuple(done.values()), [operation(c) for c in reversed(commits) if c["version"] > before]
 
     same, other = (1, 0, False), (77, 0, True)
     assert merge(None, same, other) == ((0, 0, 0), [])
     assert merge(Transaction("merge", 1), same, other) == ((0, 0, 0), [])
     assert merge(Transaction("merge", 1), same, other, (4, 0, False)) == ((1, 0, 0), ["WRITE"])
     assert merge(Transaction("merge", 2), same, other, (2, 0, True), (3, 5, False)) == ((0, 1, 1), ["MERGE"])
-    mixed = same, other, (1, 6, False), (5, 0, False), (6, 0, False)
-    assert merge(Transaction("merge", 2), *mixed[1:]) == ((2, 1, 0), ["MERGE", "WRITE"])
-    assert merge(None, *mixed[1:]) == ((0, 0, 0), [])
-    assert merge(None, (1, 7, False), (7, 0, False)) == ((1, 1, 0), ["MERGE"])
-    # As if another run had appended at the same moment: the rows come all the same, but not by an append.
-    assert merge(Transaction("merge", 2), (1, 8, False), (8, 0, False)) == ((1, 1, 0), ["MERGE", "MERGE"])
+    mixed = other, (1, 6, False), (5, 0, False), (6, 0, False)
+    assert merge(Transaction("merge", 2), *mixed) == ((2, 1, 0), ["MERGE", "WRITE"])
+    assert merge(None, *mixed) == ((0, 0, 0), [])
+    assert merge(None, (1, 7, False), (7, 0, False)) == ((1, 1, 0), ["MERGE with insert"])
     assert sorted(map(tuple, silver.read(TABLE).collect())) == [
-        (0, 0), (1, 8), (3, 5), (4, 0), (5, 0), (6, 0), (7, 0), (8, 0),
+        (0, 0), (1, 7), (3, 5), (4, 0), (5, 0), (6, 0), (7, 0),
     ]  # fmt: skip
+
+
+def test_what_another_run_has_appended_is_completed_and_not_set_back(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silver = warehouse(spark, tmp_path)
+    silver.append(silver.frame([(1, 0)], "id INT, value INT"), TABLE, Transaction("merge", 3))
+    how, append = Upsert(["id"], ["id", "value"], "s.value <> t.value", few=True), silver.append
+
+    def late(rows: DataFrame, table: str, once: Transaction) -> int | None:
+        """As for a run that has stood still, while another one appended, and then did its next batch."""
+        silver.append_always(silver.frame([(2, 9)], "id INT, value INT"), table)
+        return append(rows, table, once)
+
+    monkeypatch.setattr(silver, "append", late)
+    rows = silver.frame([(1, 5), (2, 0), (3, 0)], "id INT, value INT")
+    done = upsert(silver, rows, TABLE, how, transaction=Transaction("merge", 3))
+    assert done == {"inserted": 1, "updated": 1, "deleted": 0}
+    assert sorted(map(tuple, silver.read(TABLE).collect())) == [(1, 5), (2, 9), (3, 0)]
 
 
 def test_killed_between_its_commits_and_done_again_is_never_killed(
@@ -245,15 +268,25 @@ def test_killed_between_its_commits_and_done_again_is_never_killed(
     with monkeypatch.context() as patch:
         patch.setattr(silver, "append", killed)
         with pytest.raises(KeyboardInterrupt):
-            upsert(silver, rows, TABLE, how, once)
+            upsert(silver, rows, TABLE, how, transaction=once)
     assert sorted(map(tuple, silver.read(TABLE).collect())) == [(1, 0), (2, 1)]
-    assert upsert(silver, rows, TABLE, how, once) == {"inserted": 1, "updated": 0, "deleted": 0}
+    assert upsert(silver, rows, TABLE, how, transaction=once) == {"inserted": 1, "updated": 0, "deleted": 0}
     assert sorted(map(tuple, silver.read(TABLE).collect())) == [(1, 0), (2, 1), (3, 1)]
 
 
-def test_what_is_kept_of_a_pinned_version_outlives_writes(spark: SparkSession, tmp_path: Path) -> None:
+@pytest.fixture(params=["folder", "catalog"])
+def anywhere(request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Path) -> Iterator[Warehouse]:
+    if request.param == "folder":
+        yield warehouse(spark, tmp_path)
+        return
+    spark.sql(f"CREATE SCHEMA silver LOCATION '{tmp_path}/silver'")
+    yield Warehouse(spark, "catalog:spark_catalog", RunReport("merge", "test", datetime(2026, 1, 1, tzinfo=UTC)))
+    spark.sql("DROP SCHEMA silver CASCADE")
+
+
+def test_what_is_kept_of_a_pinned_version_outlives_writes(anywhere: Warehouse) -> None:
     """Else the work of a stage that writes what it has read is done again, unseen."""
-    silver = warehouse(spark, tmp_path)
+    silver = anywhere
     silver.append_always(silver.frame([(1, 0), (2, 0)], "id INT, value INT"), TABLE)
     frames = {pinned: silver.read(TABLE, pinned=pinned) for pinned in (True, False)}
     kept = {pinned: frame.withColumn("made", F.current_timestamp()).persist() for pinned, frame in frames.items()}

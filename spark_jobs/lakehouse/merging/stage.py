@@ -66,11 +66,11 @@ def _merge_batch(context: Context, progress: Progress, contract: Contract, batch
         figures = (F.count("*").alias("rows"), F.count_distinct(*contract.keys).alias("keys"), F.min(key), F.max(key))
         counted = staged.agg(*figures).first()
         assert counted is not None
-        new = New(
+        new = NewVersions(
             rows=staged,
             within=(counted[2], counted[3]),
             few=counted[0] <= LITTLE_ROWS,
-            once=Transaction("merge", batch.batch_id),
+            transaction=batch.transaction(silver),
         )
         changes = merge(warehouse, contract, new)
     rows, keys = counted["rows"], counted["keys"]
@@ -88,23 +88,23 @@ def _merge_batch(context: Context, progress: Progress, contract: Contract, batch
 
 
 @dataclass(frozen=True)
-class New:
-    """New versions of keys of an entity.
+class NewVersions:
+    """New versions of an entity's keys.
 
     Attributes:
         rows: the contract's columns, ``_deleted`` and ``_sequence``; any number of versions a key, in any order.
         within: the least and the greatest value of the first key in ``rows``.
         few: ``rows``, and all versions of their keys, fit into the memory of each process.
-        once: belongs to these rows, whenever they are merged; with it, few new keys may get a commit of their own.
+        transaction: of the batch that they are, the same whenever it is merged; see ``upserts.py: upsert``.
     """
 
     rows: DataFrame
     within: tuple[object, object]
     few: bool = False
-    once: Transaction | None = None
+    transaction: Transaction | None = None
 
 
-def merge(warehouse: Warehouse, contract: Contract, new: New) -> dict[str, int]:
+def merge(warehouse: Warehouse, contract: Contract, new: NewVersions) -> dict[str, int]:
     """Merge versions of keys into the tables of silver.
 
     Returns:
@@ -118,7 +118,7 @@ def merge(warehouse: Warehouse, contract: Contract, new: New) -> dict[str, int]:
     return _merge_history(warehouse, contract, new)
 
 
-def _merge_first(warehouse: Warehouse, contract: Contract, new: New) -> dict[str, int]:
+def _merge_first(warehouse: Warehouse, contract: Contract, new: NewVersions) -> dict[str, int]:
     how = Upsert(
         keys=contract.keys,
         columns=[*contract.column_names, versions.SEQUENCE],
@@ -126,16 +126,19 @@ def _merge_first(warehouse: Warehouse, contract: Contract, new: New) -> dict[str
         within=new.within,
         few=new.few,
     )
-    return upsert(warehouse, versions.earliest(new.rows, contract), f"silver.{contract.name}", how, new.once)
+    first = versions.earliest(new.rows, contract)
+    return upsert(warehouse, first, f"silver.{contract.name}", how, transaction=new.transaction)
 
 
-def _merge_history(warehouse: Warehouse, contract: Contract, new: New) -> dict[str, int]:
+def _merge_history(warehouse: Warehouse, contract: Contract, new: NewVersions) -> dict[str, int]:
     """Rebuild the history of each key in the batch, in one commit, then its current state."""
     keys, table = contract.keys, f"silver.{contract.name}_history"
     warehouse.create(table, versions.history_ddl(contract))
     affected = new.rows.select(*keys).distinct()
     in_range = warehouse.read(table, pinned=True).where(F.col(keys[0]).between(*map(F.lit, new.within)))
     before = in_range.join(F.broadcast(affected) if new.few else affected, keys, "left_semi")
+    if new.few:
+        before = before.persist()
     after = versions.fold(
         versions.as_versions(new.rows, contract).unionByName(versions.unfold(before, contract)), contract
     ).persist()
@@ -158,10 +161,12 @@ def _merge_history(warehouse: Warehouse, contract: Contract, new: New) -> dict[s
     try:
         gone = before.join(after, [*keys, versions.SEQUENCE], "left_anti").withColumn("_gone", F.lit(True))
         intervals = after.withColumn("_gone", F.lit(False)).unionByName(gone)
-        upsert(warehouse, intervals, table, of_history)
-        return upsert(warehouse, versions.current(after, contract), f"silver.{contract.name}", of_current, new.once)
+        upsert(warehouse, intervals, table, of_history, before=before if new.few else None)
+        state = versions.current(after, contract)
+        return upsert(warehouse, state, f"silver.{contract.name}", of_current, transaction=new.transaction)
     finally:
         after.unpersist()
+        before.unpersist()
 
 
 def _differs(columns: set[str]) -> str:

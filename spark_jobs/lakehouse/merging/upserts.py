@@ -39,18 +39,23 @@ class Upsert:
     @property
     def clauses(self) -> str:
         """The WHEN clauses of a MERGE."""
-        # Every name in here is quoted, and the conditions are the callers' own.
-        values = ", ".join(f"s.{quote(c)}" for c in self.columns)
-        kept = f" AND NOT ({self.delete_when})" if self.delete_when else ""
-        inserted = f"INSERT ({', '.join(map(quote, self.columns))}) VALUES ({values})"  # noqa: S608
-        return f"{self.clauses_of_matched} WHEN NOT MATCHED{kept} THEN {inserted}"
+        return f"{self.clauses_of_matched} {self.clause_of_new}"
 
     @property
     def clauses_of_matched(self) -> str:
-        """Those of a MERGE of rows whose keys are there."""
+        """Those for rows whose keys are there."""
+        # Every name in here is quoted, and the conditions are the callers' own.
         deleted = f"WHEN MATCHED AND {self.delete_when} THEN DELETE " if self.delete_when else ""
         assignments = ", ".join(f"t.{quote(c)} = s.{quote(c)}" for c in self.columns)
         return f"{deleted}WHEN MATCHED AND ({self.update_when}) THEN UPDATE SET {assignments}"
+
+    @property
+    def clause_of_new(self) -> str:
+        """The one for rows whose keys are not there."""
+        values = ", ".join(f"s.{quote(c)}" for c in self.columns)
+        kept = f" AND NOT ({self.delete_when})" if self.delete_when else ""
+        inserted = f"INSERT ({', '.join(map(quote, self.columns))}) VALUES ({values})"  # noqa: S608
+        return f"WHEN NOT MATCHED{kept} THEN {inserted}"
 
     def inserted(self, rows: DataFrame) -> DataFrame:
         """What the rows make of an empty table."""
@@ -75,19 +80,26 @@ class Upsert:
 
 
 def upsert(
-    warehouse: Warehouse, rows: DataFrame, table: str, how: Upsert, apart: Transaction | None = None
+    warehouse: Warehouse,
+    rows: DataFrame,
+    table: str,
+    how: Upsert,
+    *,
+    transaction: Transaction | None = None,
+    before: DataFrame | None = None,
 ) -> dict[str, int]:
     """Upsert rows into a table by key; what changes nothing writes no version.
 
     Args:
         rows: one row a key, with at least the columns of ``how`` and whatever its conditions name.
-        apart: of few rows, those that are new may be appended in a commit of their own, by this transaction.
+        transaction: by it, of few rows, those that are new may be appended in a commit of their own.
+        before: the table's rows with the keys of ``rows``, if they have been read; they must be of a version.
 
     Returns:
         Numbers of rows: inserted, updated, deleted.
 
     Raises:
-        InternalError: a key is there more than once; the keys are named.
+        InternalError: a row of the table has the key of several rows; the keys are named.
     """
     if not warehouse.size(table):
         if how.inserts_any(rows):
@@ -97,16 +109,22 @@ def upsert(
                 return {"inserted": inserted, "updated": 0, "deleted": 0}
         return warehouse.merge(rows, table, how.keys, how.clauses, how.within)
     if how.few:
-        return _upsert_few(warehouse, rows, table, how, apart)
+        before = warehouse.read(table, pinned=True) if before is None else before
+        return _upsert_few(warehouse, rows, table, how, before, transaction)
     # A file of which a row is matched is written anew, although the row stays as it is.
     return warehouse.merge(how.changing(rows, warehouse.read(table)), table, how.keys, how.clauses, how.within)
 
 
 def _upsert_few(
-    warehouse: Warehouse, rows: DataFrame, table: str, how: Upsert, apart: Transaction | None
+    warehouse: Warehouse,
+    rows: DataFrame,
+    table: str,
+    how: Upsert,
+    before: DataFrame,
+    transaction: Transaction | None,
 ) -> dict[str, int]:
     """A MERGE that may insert shuffles all rows of the files in which it changes one: so only where it has to."""
-    changing = how.changing(rows, warehouse.read(table, pinned=True)).persist()
+    changing = how.changing(rows, before).persist()
     there, new = (changing.where(F.col(THERE) == known) for known in (True, False))
 
     def merge(some: DataFrame, clauses: str) -> dict[str, int]:
@@ -114,17 +132,16 @@ def _upsert_few(
 
     try:
         numbers = {row[0]: row[1] for row in changing.groupBy(THERE).count().collect()}
-        if numbers.get(False) and apart is None:
+        if numbers.get(False) and transaction is None:
             return merge(changing, how.clauses)
         done = {"inserted": 0, "updated": 0, "deleted": 0}
         if numbers.get(True):
             done = merge(there, how.clauses_of_matched)
-        if numbers.get(False) and apart is not None:
-            inserted = warehouse.append(how.inserted(new), table, apart)
+        if numbers.get(False) and transaction is not None:
+            inserted = warehouse.append(how.inserted(new).coalesce(1), table, transaction)
             if inserted is None:
-                # Another run has appended by it, perhaps other rows.
-                late = merge(new, how.clauses)
-                return {figure: done[figure] + late[figure] for figure in done}
+                # Another run has appended by it, perhaps other rows; what it has made of these since is newer.
+                inserted = merge(new, how.clause_of_new)["inserted"]
             done["inserted"] = inserted
         return done
     finally:
