@@ -134,7 +134,7 @@ class Warehouse:
 
         Args:
             pinned: each use of the frame sees the version that is the newest now. What is persisted of it is kept
-                when the table is written; of a frame without a version, Spark then computes it again.
+                when the table is written, but in a catalog; of a frame without a version, Spark computes it again.
             version: each use of it sees this version; not together with ``pinned``.
         """
         name = self.sql_name(table)

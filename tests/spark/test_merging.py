@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -274,19 +273,9 @@ def test_killed_between_its_commits_and_done_again_is_never_killed(
     assert sorted(map(tuple, silver.read(TABLE).collect())) == [(1, 0), (2, 1), (3, 1)]
 
 
-@pytest.fixture(params=["folder", "catalog"])
-def anywhere(request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Path) -> Iterator[Warehouse]:
-    if request.param == "folder":
-        yield warehouse(spark, tmp_path)
-        return
-    spark.sql(f"CREATE SCHEMA silver LOCATION '{tmp_path}/silver'")
-    yield Warehouse(spark, "catalog:spark_catalog", RunReport("merge", "test", datetime(2026, 1, 1, tzinfo=UTC)))
-    spark.sql("DROP SCHEMA silver CASCADE")
-
-
-def test_what_is_kept_of_a_pinned_version_outlives_writes(anywhere: Warehouse) -> None:
+def test_what_is_kept_of_a_pinned_version_outlives_writes(spark: SparkSession, tmp_path: Path) -> None:
     """Else the work of a stage that writes what it has read is done again, unseen."""
-    silver = anywhere
+    silver = warehouse(spark, tmp_path)
     silver.append_always(silver.frame([(1, 0), (2, 0)], "id INT, value INT"), TABLE)
     frames = {pinned: silver.read(TABLE, pinned=pinned) for pinned in (True, False)}
     kept = {pinned: frame.withColumn("made", F.current_timestamp()).persist() for pinned, frame in frames.items()}
