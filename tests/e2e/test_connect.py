@@ -67,13 +67,13 @@ def test_every_script(remote: Remote) -> None:
     )
     assert list((remote.folder / "proposal").rglob("*.yaml"))
     remote.on_tables("ingest", "--landing", str(landing), "--only", "shop")
-    validated = remote.on_tables("validate", "--only", "shop")
-    assert validated["tables"]["staged.transactions"]["rows_quarantined"] > 0
+    validated = [remote.on_tables("validate", "--only", "shop")]
     remote.on_tables("merge")
     remote.on_tables("featurize", "--as-of", "2026-03-04")
     shutil.copytree(held, landing, dirs_exist_ok=True)
     remote.on_tables("ingest", "--landing", str(landing), "--only", "shop")
-    remote.on_tables("validate", "--only", "shop")
+    validated.append(remote.on_tables("validate", "--only", "shop"))
+    assert sum(report["tables"]["staged.transactions"]["rows_quarantined"] for report in validated) > 0
     merged = remote.on_tables("merge")["tables"]["silver.transactions"]
     assert min(merged["inserted"], merged["updated"]) > 0
     carried = remote.on_tables("featurize", "--as-of", AS_OF, "--recompute", "changed")["tables"]
