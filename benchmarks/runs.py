@@ -38,11 +38,12 @@ class Run:
     report: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
-def timed(name: str, command: Sequence[str], log: Path) -> Run:
+def timed(name: str, command: Sequence[str], log: Path, **environment: str) -> Run:
     """Run a command that must end well."""
     begin = time.monotonic()
     with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"TZ": "UTC"}, stdout=out, stderr=out)
+        variables = os.environ | {"TZ": "UTC"} | environment
+        process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=out, stderr=out)
         memory, over = [0], threading.Event()
         watching = threading.Thread(target=_watch, args=(process.pid, memory, over), daemon=True)
         watching.start()
@@ -94,6 +95,17 @@ class Spark:
         return run
 
 
+class Remote:
+    """Scripts by Python alone, whose Spark is a Connect server that stays; bytes are not told."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self._folder, self._url = folder, url
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def submit(self, script: str, *arguments: str, name: str = "") -> Run:
+        return timed(name or script, [sys.executable, script, *arguments], self._folder / "log", SPARK_REMOTE=self._url)
+
+
 def _bytes(events: Path) -> tuple[int, int]:
     read = written = 0
     with events.open(encoding="utf-8") as lines:
@@ -108,7 +120,7 @@ def _bytes(events: Path) -> tuple[int, int]:
 class Stages:
     """The suite's stages on one warehouse and one landing folder."""
 
-    def __init__(self, spark: Spark, folder: Path) -> None:
+    def __init__(self, spark: Spark | Remote, folder: Path) -> None:
         self._spark, self.landing, self.warehouse = spark, folder / "landing", folder / "warehouse"
         self._report = folder / "report.json"
 

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import cast
+from typing import Literal, cast
 
 import pyarrow as pa
 from pyspark.errors import AnalysisException
@@ -127,18 +127,16 @@ class Warehouse:
         table: str,
         columns: Mapping[str, str] = MappingProxyType({}),
         *,
-        pinned: bool = False,
-        version: int | None = None,
+        version: int | Literal["newest"] | None = None,
     ) -> DataFrame:
         """A table; those of ``columns`` (types by name) that it does not have are there as nulls.
 
         Args:
-            pinned: each use of the frame sees the version that is the newest now. What is persisted of it is kept
-                when the table is written, but in a catalog; of a frame without a version, Spark computes it again.
-            version: each use of it sees this version; not together with ``pinned``.
+            version: each use of the frame sees this version, or the one that is the newest now. What is persisted of it is
+                kept when the table is written, but in a catalog; of a frame without a version, Spark computes it again.
         """
         name = self.sql_name(table)
-        if pinned:
+        if version == "newest":
             version = self.newest_version(table)
         if version is None:
             frame = self.spark.table(name)
@@ -147,12 +145,12 @@ class Warehouse:
         missing = [c for c in columns if c not in frame.columns]
         return frame.select("*", *[F.lit(None).cast(columns[c]).alias(c) for c in missing]) if missing else frame
 
-    def read_or_empty(self, table: str, ddl: str, *, pinned: bool = False, version: int | None = None) -> DataFrame:
+    def read_or_empty(self, table: str, ddl: str, *, version: int | Literal["newest"] | None = None) -> DataFrame:
         """The table with at least the given columns, or no rows of them while it does not exist; see ``read``."""
         if not self.exists(table):
             return self.frame([], ddl)
         fields = cast(StructType, StructType.fromDDL(ddl)).fields
-        return self.read(table, {f.name: f.dataType.simpleString() for f in fields}, pinned=pinned, version=version)
+        return self.read(table, {f.name: f.dataType.simpleString() for f in fields}, version=version)
 
     def changes(self, table: str, after: int, until: int) -> DataFrame | None:
         """The rows that versions after one and up to another have inserted, deleted and updated.
@@ -239,6 +237,7 @@ class Warehouse:
         keys: Sequence[str],
         clauses: str,
         within: tuple[object, object] | None = None,
+        among: Sequence[object] = (),
     ) -> dict[str, int]:
         """One MERGE of rows into a table by key; no version is written when it changes nothing.
 
@@ -247,6 +246,7 @@ class Warehouse:
             clauses: its WHEN clauses, over ``t`` (the table) and ``s`` (the rows).
             within: the least and the greatest value of the first key in ``rows``: files of the table
                 with no key between them are not read.
+            among: all values of the first key in ``rows``, if they are few: other rows of the table are not shuffled.
 
         Returns:
             Numbers of rows: inserted, updated, deleted.
@@ -256,7 +256,7 @@ class Warehouse:
         """
         view = f"rows_for_{table.replace('.', '_')}"
         rows.createOrReplaceTempView(view)
-        on = same_key(keys, within)
+        on = same_key(keys, within, among)
         statement = f"MERGE INTO {self.sql_name(table)} t USING {quote(view)} s ON {on} {clauses}"
         try:
             counts = self._change(statement).first()

@@ -15,7 +15,7 @@ def unpinned_reads(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     read, tables = Warehouse.read, set[str]()
 
     def noting(self: Warehouse, table: str, *arguments: Any, **how: Any) -> DataFrame:
-        if not how.get("pinned") and how.get("version") is None:
+        if how.get("version") is None:
             tables.add(table)
         return read(self, table, *arguments, **how)
 

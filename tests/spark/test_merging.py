@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from lakehouse.errors import InternalError
 from lakehouse.maintenance.needs import need
 from lakehouse.maintenance.stage import inspect
+from lakehouse.merging import upserts
 from lakehouse.merging.stage import NewVersions, merge
 from lakehouse.merging.upserts import Upsert, upsert
 from lakehouse.report import RunReport
@@ -133,18 +134,18 @@ def test_few_rows_find_their_keys_without_a_shuffle_of_the_table(spark: SparkSes
     silver = warehouse(spark, tmp_path)
     silver.append_always(silver.frame([(n, 0) for n in range(9)], "id INT, value INT"), TABLE)
     rows = silver.frame([(8, 1), (9, 1), (7, 0)], "id INT, value INT")
-    threshold = "spark.sql.autoBroadcastJoinThreshold"
+    how, threshold = Upsert(["id"], ["id", "value"], "s.value <> t.value"), "spark.sql.autoBroadcastJoinThreshold"
     # As with a table and rows of which Spark does not know that one is small.
     spark.conf.set(threshold, "-1")
     try:
-        upserts = {few: Upsert(["id"], ["id", "value"], "s.value <> t.value", few=few) for few in (True, False)}
-        changing = {few: of.changing(rows, silver.read(TABLE)) for few, of in upserts.items()}
+        there = {True: how.belonging(rows, silver.read(TABLE)), False: silver.read(TABLE)}
+        changing = {few: how.changing(rows, table) for few, table in there.items()}
         plans = {few: frame._jdf.queryExecution().executedPlan().toString() for few, frame in changing.items()}  # type: ignore[operator]
         assert "BroadcastHashJoin" in plans[True]
         assert "LeftSemi" in plans[True]
         assert "Broadcast" not in plans[False]
         for frame in changing.values():
-            assert sorted(map(tuple, frame.collect())) == [(8, 1, True), (9, 1, False)]
+            assert sorted(map(tuple, frame.collect())) == [(8, 1), (9, 1)]
     finally:
         spark.conf.unset(threshold)
 
@@ -234,6 +235,56 @@ def test_few_rows_get_the_cheapest_commits_that_do(spark: SparkSession, tmp_path
     ]  # fmt: skip
 
 
+def test_rows_that_hang_together_get_one_commit_and_only_theirs_are_shuffled(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silver = warehouse(spark, tmp_path)
+    ddl, folder = "id STRING, part INT, value INT", tmp_path / "silver" / "things"
+    silver.append_always(silver.frame([(f"it's {n}", 0, 0) for n in range(40)], ddl).coalesce(1), TABLE)
+
+    def merge(number: int, *rows: tuple[str, int, int]) -> list[dict[str, Any]]:
+        """The versions written."""
+        before = silver.newest_version(TABLE)
+        how = Upsert(["id", "part"], ["id", "part", "value"], "s.value <> t.value", few=True, whole=["id"])
+        known = silver.read(TABLE, version="newest").where(F.col("id").isin([r[0] for r in rows]))
+        once = Transaction("merge", number)
+        upsert(silver, silver.frame(rows, ddl), TABLE, how, transaction=once, before=known)
+        return [c for c in reversed(DeltaTable(str(folder)).history()) if c["version"] > before]
+
+    both = merge(1, ("it's 3", 0, 1), ("it's 3", 1, 0), ("it's 8", 1, 0), ("it's 40", 0, 0), ("it's 40", 1, 0))
+    assert [c["operation"] for c in both] == ["MERGE", "WRITE"]
+    assert both[0]["operationMetrics"]["numTargetRowsInserted"] == "2"
+    assert both[1]["operationMetrics"]["numOutputRows"] == "2"
+    predicate = both[0]["operationParameters"]["predicate"]
+    assert [f"it's {n}" in predicate for n in (3, 8, 4, 40)] == [True, True, False, False]
+    monkeypatch.setattr(upserts, "MOST_LISTED", 1)
+    [many] = merge(2, ("it's 3", 2, 5), ("it's 40", 2, 5))
+    assert "it's" not in many["operationParameters"]["predicate"]
+    [only_new] = merge(3, ("it's 41", 0, 0))
+    assert only_new["operation"] == "WRITE"
+    found = sorted(r for r in map(tuple, silver.read(TABLE).collect()) if r[1:] != (0, 0))
+    assert found == [("it's 3", 0, 1), ("it's 3", 1, 0), ("it's 3", 2, 5), ("it's 40", 1, 0), ("it's 40", 2, 5), ("it's 8", 1, 0)]  # fmt: skip
+    assert silver.read(TABLE).count() == 40 + 7
+
+
+def test_what_another_run_has_made_of_rows_that_hang_together_stays(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silver, ddl = warehouse(spark, tmp_path), "id INT, part INT, value INT"
+    silver.append(silver.frame([(1, 0, 0)], ddl), TABLE, Transaction("merge", 3))
+    append = silver.append
+
+    def late(rows: DataFrame, table: str, once: Transaction) -> int | None:
+        silver.append_always(silver.frame([(2, 7, 9)], ddl), table)
+        return append(rows, table, once)
+
+    monkeypatch.setattr(silver, "append", late)
+    how = Upsert(["id", "part"], ["id", "part", "value"], "s.value <> t.value", few=True, whole=["id"])
+    rows = silver.frame([(1, 1, 5), (2, 0, 0), (3, 0, 0)], ddl)
+    assert upsert(silver, rows, TABLE, how, transaction=Transaction("merge", 3))["inserted"] == 2
+    assert sorted(map(tuple, silver.read(TABLE).collect())) == [(1, 0, 0), (1, 1, 5), (2, 7, 9), (3, 0, 0)]
+
+
 def test_what_another_run_has_appended_is_completed_and_not_set_back(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,7 +328,7 @@ def test_what_is_kept_of_a_pinned_version_outlives_writes(spark: SparkSession, t
     """Else the work of a stage that writes what it has read is done again, unseen."""
     silver = warehouse(spark, tmp_path)
     silver.append_always(silver.frame([(1, 0), (2, 0)], "id INT, value INT"), TABLE)
-    frames = {pinned: silver.read(TABLE, pinned=pinned) for pinned in (True, False)}
+    frames = {True: silver.read(TABLE, version="newest"), False: silver.read(TABLE)}
     kept = {pinned: frame.withColumn("made", F.current_timestamp()).persist() for pinned, frame in frames.items()}
     before = {pinned: sorted(map(tuple, frame.collect())) for pinned, frame in kept.items()}
     rows = silver.frame([(3, 1), (4, 1)], "id INT, value INT")

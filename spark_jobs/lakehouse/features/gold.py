@@ -125,7 +125,9 @@ def changed_since(
 def snapshot_of(context: Context, name: str, snapshot: Snapshot) -> DataFrame:
     """A gold table's rows of a snapshot."""
     table = f"gold.{name}"
-    return context.warehouse.read(table, KEPT.get(name, {}), pinned=True).where(F.col("as_of") == F.lit(snapshot.as_of))
+    return context.warehouse.read(table, KEPT.get(name, {}), version="newest").where(
+        F.col("as_of") == F.lit(snapshot.as_of)
+    )
 
 
 def publish(

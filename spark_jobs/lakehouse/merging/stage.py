@@ -131,11 +131,11 @@ def _merge_first(warehouse: Warehouse, contract: Contract, new: NewVersions) -> 
 
 
 def _merge_history(warehouse: Warehouse, contract: Contract, new: NewVersions) -> dict[str, int]:
-    """Rebuild the history of each key in the batch, in one commit, then its current state."""
+    """Rebuild the history of each key in the batch, each key's in one commit, then its current state."""
     keys, table = contract.keys, f"silver.{contract.name}_history"
     warehouse.create(table, versions.history_ddl(contract))
     affected = new.rows.select(*keys).distinct()
-    in_range = warehouse.read(table, pinned=True).where(F.col(keys[0]).between(*map(F.lit, new.within)))
+    in_range = warehouse.read(table, version="newest").where(F.col(keys[0]).between(*map(F.lit, new.within)))
     before = in_range.join(F.broadcast(affected) if new.few else affected, keys, "left_semi")
     if new.few:
         before = before.persist()
@@ -149,6 +149,7 @@ def _merge_history(warehouse: Warehouse, contract: Contract, new: NewVersions) -
         delete_when="s._gone",
         within=new.within,
         few=new.few,
+        whole=keys,
     )
     of_current = Upsert(
         keys=keys,
@@ -161,7 +162,8 @@ def _merge_history(warehouse: Warehouse, contract: Contract, new: NewVersions) -
     try:
         gone = before.join(after, [*keys, versions.SEQUENCE], "left_anti").withColumn("_gone", F.lit(True))
         intervals = after.withColumn("_gone", F.lit(False)).unionByName(gone)
-        upsert(warehouse, intervals, table, of_history, before=before if new.few else None)
+        known = before if new.few else None
+        upsert(warehouse, intervals, table, of_history, transaction=new.transaction, before=known)
         state = versions.current(after, contract)
         return upsert(warehouse, state, f"silver.{contract.name}", of_current, transaction=new.transaction)
     finally:

@@ -14,8 +14,10 @@ from lakehouse.tables import Transaction, Warehouse
 FIRST_ROWS = "first rows"
 """The transaction by which an empty table gets its rows without a MERGE: of two writers at once, one is late and merges."""
 
-THERE = "_there"
-"""Whether the table has a row with the key of a row."""
+KNOWN = "_known"
+"""Whether the table has rows of what a row belongs to."""
+MOST_LISTED = 5_000
+"""Up to so many keys, a MERGE names them: its statement, which the commit keeps, is then some 100 kB."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Upsert:
         delete_when: SQL over ``s``; such rows are not inserted either.
         within: the least and the greatest value of the first key in the rows.
         few: the rows fit into the memory of each process, so that the table need not be shuffled to find their keys.
+        whole: those of the keys whose rows a reader must see all together, or none of them; by default all keys, a row each.
     """
 
     keys: Sequence[str]
@@ -35,6 +38,7 @@ class Upsert:
     delete_when: str | None = None
     within: tuple[object, object] | None = None
     few: bool = False
+    whole: Sequence[str] = ()
 
     @property
     def clauses(self) -> str:
@@ -66,17 +70,19 @@ class Upsert:
         """Whether an empty table would not stay empty; rows that cannot be deletions are not looked at."""
         return self.delete_when is None or not self.inserted(rows).isEmpty()
 
+    def belonging(self, rows: DataFrame, table: DataFrame) -> DataFrame:
+        """The table's rows of what few rows belong to."""
+        whole = self.whole or self.keys
+        keys = F.broadcast(rows.select(*map(quote, whole)).alias("s"))
+        return table.alias("t").join(keys, F.expr(same_key(whole, self.within)), "left_semi")
+
     def changing(self, rows: DataFrame, table: DataFrame) -> DataFrame:
-        """The rows by which the table would become another, and ``_there``."""
+        """The rows by which the table would become another."""
         there = f"t.{quote(self.keys[0])} IS NOT NULL"
         gone = f"({self.delete_when})" if self.delete_when else "false"
         changes = f"CASE WHEN {there} THEN {gone} OR ({self.update_when}) ELSE NOT {gone} END"
-        on = F.expr(same_key(self.keys, self.within))
-        if self.few:
-            # The side whose rows are all kept cannot be broadcast; a semi-join's can.
-            table = table.alias("t").join(F.broadcast(rows.select(*map(quote, self.keys)).alias("s")), on, "left_semi")
-        both = rows.alias("s").join(table.alias("t"), on, "left")
-        return both.where(F.expr(changes)).select("s.*", F.expr(there).alias(THERE))
+        both = rows.alias("s").join(table.alias("t"), F.expr(same_key(self.keys, self.within)), "left")
+        return both.where(F.expr(changes)).select("s.*")
 
 
 def upsert(
@@ -92,8 +98,8 @@ def upsert(
 
     Args:
         rows: one row a key, with at least the columns of ``how`` and whatever its conditions name.
-        transaction: by it, of few rows, those that are new may be appended in a commit of their own.
-        before: the table's rows with the keys of ``rows``, if they have been read; they must be of a version.
+        transaction: by it, of few rows, those that belong to nothing that is there are appended in a commit of their own.
+        before: the table's rows of what ``rows`` belong to, if they have been read; they must be of a version.
 
     Returns:
         Numbers of rows: inserted, updated, deleted.
@@ -108,9 +114,14 @@ def upsert(
             if inserted is not None:
                 return {"inserted": inserted, "updated": 0, "deleted": 0}
         return warehouse.merge(rows, table, how.keys, how.clauses, how.within)
-    if how.few:
-        before = warehouse.read(table, pinned=True) if before is None else before
+    if how.few and before is not None:
         return _upsert_few(warehouse, rows, table, how, before, transaction)
+    if how.few:
+        before = how.belonging(rows, warehouse.read(table, version="newest")).persist()
+        try:
+            return _upsert_few(warehouse, rows, table, how, before, transaction)
+        finally:
+            before.unpersist()
     # A file of which a row is matched is written anew, although the row stays as it is.
     return warehouse.merge(how.changing(rows, warehouse.read(table)), table, how.keys, how.clauses, how.within)
 
@@ -124,25 +135,36 @@ def _upsert_few(
     transaction: Transaction | None,
 ) -> dict[str, int]:
     """A MERGE that may insert shuffles all rows of the files in which it changes one: so only where it has to."""
-    changing = how.changing(rows, before).persist()
-    there, new = (changing.where(F.col(THERE) == known) for known in (True, False))
+    whole = [*(how.whole or how.keys)]
+    known = before.select(*whole).distinct().withColumn(KNOWN, F.lit(True))
+    changing = how.changing(rows, before).join(F.broadcast(known), whole, "left").persist()
+    there, new = changing.where(KNOWN), changing.where(F.col(KNOWN).isNull())
 
-    def merge(some: DataFrame, clauses: str) -> dict[str, int]:
-        return warehouse.merge(F.broadcast(some), table, how.keys, clauses, how.within)
+    def merge(some: DataFrame, clauses: str, among: Sequence[object] = ()) -> dict[str, int]:
+        return warehouse.merge(F.broadcast(some), table, how.keys, clauses, how.within, among)
 
     try:
-        numbers = {row[0]: row[1] for row in changing.groupBy(THERE).count().collect()}
-        if numbers.get(False) and transaction is None:
+        numbers = {row[0]: row[1] for row in changing.groupBy(KNOWN).count().collect()}
+        if numbers.get(None) and transaction is None:
             return merge(changing, how.clauses)
         done = {"inserted": 0, "updated": 0, "deleted": 0}
-        if numbers.get(True):
+        if numbers.get(True) and whole == [*how.keys]:
             done = merge(there, how.clauses_of_matched)
-        if numbers.get(False) and transaction is not None:
+        elif numbers.get(True):
+            done = merge(there, how.clauses, _listed(there, how.keys[0]))
+        if numbers.get(None) and transaction is not None:
             inserted = warehouse.append(how.inserted(new).coalesce(1), table, transaction)
             if inserted is None:
                 # Another run has appended by it, perhaps other rows; what it has made of these since is newer.
-                inserted = merge(new, how.clause_of_new)["inserted"]
-            done["inserted"] = inserted
+                missing = new.join(warehouse.read(table, version="newest"), whole, "left_anti")
+                inserted = merge(missing, how.clause_of_new)["inserted"]
+            done["inserted"] += inserted
         return done
     finally:
         changing.unpersist()
+
+
+def _listed(rows: DataFrame, key: str) -> list[object]:
+    """The values of a key, in their order; none if they are many."""
+    values = [row[0] for row in rows.select(key).distinct().limit(MOST_LISTED + 1).collect()]
+    return sorted(values) if len(values) <= MOST_LISTED else []

@@ -122,9 +122,9 @@ def known_keys(context: Context, parent: Contract) -> DataFrame:
     """
     (key,) = parent.keys
     typed = f"`{key}` STRING"
-    merged = context.warehouse.read_or_empty(f"silver.{parent.name}", typed, pinned=True).select(key)
+    merged = context.warehouse.read_or_empty(f"silver.{parent.name}", typed, version="newest").select(key)
     staged = context.warehouse.read_or_empty(
-        f"staged.{parent.name}", f"{typed}, {mapping.DELETED} BOOLEAN", pinned=True
+        f"staged.{parent.name}", f"{typed}, {mapping.DELETED} BOOLEAN", version="newest"
     )
     return merged.union(staged.where(~F.col(mapping.DELETED)).select(key)).distinct()
 
