@@ -24,7 +24,8 @@ def literal(value: object) -> str:
         case bool() | int():
             return str(value)
         case str():
-            return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+            # Spark replaces ${...} in a statement's text, within literals too.
+            return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("$", "\\u0024") + "'"
         case bytes() | bytearray():
             return f"X'{value.hex()}'"
         case Decimal():
@@ -43,7 +44,8 @@ def same_key(keys: Sequence[str], within: tuple[object, object] | None, among: S
 
     Args:
         within: files of ``t`` whose first key is out of this range are not read.
-        among: rows of ``t`` whose first key is none of these are left out before the join.
+        among: rows of ``t`` whose first key is none of these are left out before the join. All keys of ``s`` must be in it, or
+            it is empty: a key that is missing would be taken for new.
     """
     on = [f"t.{quote(k)} = s.{quote(k)}" for k in keys]
     if within is not None:

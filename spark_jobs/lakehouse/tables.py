@@ -246,7 +246,7 @@ class Warehouse:
             clauses: its WHEN clauses, over ``t`` (the table) and ``s`` (the rows).
             within: the least and the greatest value of the first key in ``rows``: files of the table
                 with no key between them are not read.
-            among: all values of the first key in ``rows``, if they are few: other rows of the table are not shuffled.
+            among: all values of the first key in ``rows``, or none: other rows of the table are not shuffled.
 
         Returns:
             Numbers of rows: inserted, updated, deleted.

@@ -15,9 +15,9 @@ FIRST_ROWS = "first rows"
 """The transaction by which an empty table gets its rows without a MERGE: of two writers at once, one is late and merges."""
 
 KNOWN = "_known"
-"""Whether the table has rows of what a row belongs to."""
+"""Whether the table has rows with the ``whole`` keys of a row."""
 MOST_LISTED = 5_000
-"""Up to so many keys, a MERGE names them: its statement, which the commit keeps, is then some 100 kB."""
+"""Up to so many keys, a MERGE names them: its condition, which the commit keeps, is then 100 kB with keys of some 15 characters."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Upsert:
         delete_when: SQL over ``s``; such rows are not inserted either.
         within: the least and the greatest value of the first key in the rows.
         few: the rows fit into the memory of each process, so that the table need not be shuffled to find their keys.
-        whole: those of the keys whose rows a reader must see all together, or none of them; by default all keys, a row each.
+        whole: the keys whose rows must change in one commit, the first of ``keys`` among them at the first place; by default
+            all keys, a row each.
     """
 
     keys: Sequence[str]
@@ -71,18 +72,18 @@ class Upsert:
         return self.delete_when is None or not self.inserted(rows).isEmpty()
 
     def belonging(self, rows: DataFrame, table: DataFrame) -> DataFrame:
-        """The table's rows of what few rows belong to."""
+        """The table's rows with the ``whole`` keys of few rows."""
         whole = self.whole or self.keys
         keys = F.broadcast(rows.select(*map(quote, whole)).alias("s"))
         return table.alias("t").join(keys, F.expr(same_key(whole, self.within)), "left_semi")
 
     def changing(self, rows: DataFrame, table: DataFrame) -> DataFrame:
-        """The rows by which the table would become another."""
+        """The rows by which the table would become another, and whether their keys are there (``KNOWN``)."""
         there = f"t.{quote(self.keys[0])} IS NOT NULL"
         gone = f"({self.delete_when})" if self.delete_when else "false"
         changes = f"CASE WHEN {there} THEN {gone} OR ({self.update_when}) ELSE NOT {gone} END"
         both = rows.alias("s").join(table.alias("t"), F.expr(same_key(self.keys, self.within)), "left")
-        return both.where(F.expr(changes)).select("s.*")
+        return both.where(F.expr(changes)).select("s.*", F.expr(there).alias(KNOWN))
 
 
 def upsert(
@@ -99,7 +100,7 @@ def upsert(
     Args:
         rows: one row a key, with at least the columns of ``how`` and whatever its conditions name.
         transaction: by it, of few rows, those that belong to nothing that is there are appended in a commit of their own.
-        before: the table's rows of what ``rows`` belong to, if they have been read; they must be of a version.
+        before: if the rows are few, the table's rows with their ``whole`` keys, where they have been read; of a version.
 
     Returns:
         Numbers of rows: inserted, updated, deleted.
@@ -114,14 +115,10 @@ def upsert(
             if inserted is not None:
                 return {"inserted": inserted, "updated": 0, "deleted": 0}
         return warehouse.merge(rows, table, how.keys, how.clauses, how.within)
-    if how.few and before is not None:
-        return _upsert_few(warehouse, rows, table, how, before, transaction)
     if how.few:
-        before = how.belonging(rows, warehouse.read(table, version="newest")).persist()
-        try:
-            return _upsert_few(warehouse, rows, table, how, before, transaction)
-        finally:
-            before.unpersist()
+        if before is None:
+            before = how.belonging(rows, warehouse.read(table, version="newest"))
+        return _upsert_few(warehouse, rows, table, how, before, transaction)
     # A file of which a row is matched is written anew, although the row stays as it is.
     return warehouse.merge(how.changing(rows, warehouse.read(table)), table, how.keys, how.clauses, how.within)
 
@@ -134,25 +131,31 @@ def _upsert_few(
     before: DataFrame,
     transaction: Transaction | None,
 ) -> dict[str, int]:
-    """A MERGE that may insert shuffles all rows of the files in which it changes one: so only where it has to."""
-    whole = [*(how.whole or how.keys)]
-    known = before.select(*whole).distinct().withColumn(KNOWN, F.lit(True))
-    changing = how.changing(rows, before).join(F.broadcast(known), whole, "left").persist()
-    there, new = changing.where(KNOWN), changing.where(F.col(KNOWN).isNull())
+    """MERGE rows of keys that are there, then append those of new ones: a commit each.
+
+    A MERGE that may insert shuffles all rows of the files in which it changes one, so it is left for where it has to.
+    """
+    changing, whole = how.changing(rows, before), [*(how.whole or how.keys)]
+    if how.whole:
+        known = before.select(*map(quote, whole)).distinct().withColumn(KNOWN, F.lit(True))
+        joined = changing.drop(KNOWN).join(F.broadcast(known), whole, "left")
+        changing = joined.withColumn(KNOWN, F.coalesce(KNOWN, F.lit(False)))
+    changing = changing.persist()
+    there, new = changing.where(F.col(KNOWN)), changing.where(~F.col(KNOWN))
 
     def merge(some: DataFrame, clauses: str, among: Sequence[object] = ()) -> dict[str, int]:
         return warehouse.merge(F.broadcast(some), table, how.keys, clauses, how.within, among)
 
     try:
         numbers = {row[0]: row[1] for row in changing.groupBy(KNOWN).count().collect()}
-        if numbers.get(None) and transaction is None:
+        if numbers.get(False) and transaction is None:
             return merge(changing, how.clauses)
         done = {"inserted": 0, "updated": 0, "deleted": 0}
-        if numbers.get(True) and whole == [*how.keys]:
-            done = merge(there, how.clauses_of_matched)
-        elif numbers.get(True):
+        if numbers.get(True) and how.whole:
             done = merge(there, how.clauses, _listed(there, how.keys[0]))
-        if numbers.get(None) and transaction is not None:
+        elif numbers.get(True):
+            done = merge(there, how.clauses_of_matched)
+        if numbers.get(False) and transaction is not None:
             inserted = warehouse.append(how.inserted(new).coalesce(1), table, transaction)
             if inserted is None:
                 # Another run has appended by it, perhaps other rows; what it has made of these since is newer.
@@ -166,5 +169,5 @@ def _upsert_few(
 
 def _listed(rows: DataFrame, key: str) -> list[object]:
     """The values of a key, in their order; none if they are many."""
-    values = [row[0] for row in rows.select(key).distinct().limit(MOST_LISTED + 1).collect()]
+    values = [row[0] for row in rows.select(quote(key)).distinct().limit(MOST_LISTED + 1).collect()]
     return sorted(values) if len(values) <= MOST_LISTED else []
