@@ -58,7 +58,7 @@ def main() -> None:
     where.add_argument(
         "--workers", type=int, default=0, help="of a standalone cluster, a core each (default: local[2])"
     )
-    where.add_argument("--warm", action="store_true", help="on a Spark Connect server that stays")
+    where.add_argument("--warm", action="store_true", help="on a Spark Connect server that stays, with 3 GB")
     options = p.parse_args()
     rows, days = options.rows, options.days
     last = START + timedelta(days=days - 1)

@@ -15,6 +15,8 @@ NEEDED = {
     "spark.sql.caseSensitive": "true",
     # Spark 4.2 takes a union for partitioned as its parts are, and then joins the wrong partitions (decision 0024).
     "spark.sql.unionOutputPartitioning": "false",
+    # Else ${...} in the name of a column or in a value is replaced, by a setting or a variable of the environment.
+    "spark.sql.variable.substitute": "false",
 }
 
 LITTLE_ROWS = 200_000

@@ -24,7 +24,7 @@ def literal(value: object) -> str:
         case bool() | int():
             return str(value)
         case str():
-            # Spark replaces ${...} in a statement's text, within literals too.
+            # Where the session's settings are not ours, ${...} in a statement's text is replaced, within literals too.
             return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("$", "\\u0024") + "'"
         case bytes() | bytearray():
             return f"X'{value.hex()}'"

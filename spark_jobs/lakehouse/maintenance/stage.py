@@ -67,11 +67,11 @@ def inspect(warehouse: Warehouse, table: str) -> Layout:
     detail = warehouse.spark.sql(f"DESCRIBE DETAIL {name}").select("sizeInBytes", "partitionColumns").first()
     assert detail is not None
     history = warehouse.spark.sql(f"DESCRIBE HISTORY {name} LIMIT {COMMITS}")
+    # Of the parameters only this: the condition of a MERGE may be long.
+    parameters = F.map_filter("operationParameters", lambda name, _: name == "zOrderBy").alias("parameters")
     commits = [
-        commit(row["operation"], row["operationParameters"] or {}, row["operationMetrics"] or {})
-        for row in history.select("version", "operation", "operationParameters", "operationMetrics")
-        .orderBy(F.desc("version"))
-        .collect()
+        commit(row["operation"], row["parameters"] or {}, row["operationMetrics"] or {})
+        for row in history.orderBy(F.desc("version")).select("operation", parameters, "operationMetrics").collect()
     ]
     rows = warehouse.read(table)
     # Answered by the log, too; asked for only where it says something.

@@ -95,7 +95,8 @@ class NewVersions:
         rows: the contract's columns, ``_deleted`` and ``_sequence``; any number of versions a key, in any order.
         within: the least and the greatest value of the first key in ``rows``.
         few: ``rows``, and all versions of their keys, fit into the memory of each process.
-        transaction: of the batch that they are, the same whenever it is merged; see ``upserts.py: upsert``.
+        transaction: of the batch that they are, the same whenever it is merged, for the history as for the current state;
+            see ``upserts.py: upsert``.
     """
 
     rows: DataFrame
