@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -59,11 +60,15 @@ def main() -> None:
         "--workers", type=int, default=0, help="of a standalone cluster, a core each (default: local[2])"
     )
     where.add_argument("--warm", action="store_true", help="on a Spark Connect server that stays, with 3 GB")
+    p.add_argument(
+        "--keep", metavar="FOLDER", help="leave files and tables in this new folder, as they were before the day too"
+    )
     options = p.parse_args()
     rows, days = options.rows, options.days
     last = START + timedelta(days=days - 1)
     with ExitStack() as open_:
-        folder = Path(open_.enter_context(tempfile.TemporaryDirectory()))
+        folder = Path(options.keep or open_.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=not options.keep)
         master = "local[2]"
         if options.workers:
             os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
@@ -84,6 +89,8 @@ def main() -> None:
         first = stages.batch(f"{last}")
         layers = ("bronze", "staged", "silver", "gold")
         before = ", ".join(f"{layer} {size(stages.warehouse / layer):,} bytes" for layer in layers)
+        if options.keep:
+            shutil.copytree(stages.warehouse, folder / "before")
         for day in held.glob("shop/*/*"):
             day.rename(stages.landing / day.relative_to(held))
         CONSOLE.print(f"the last day: {delivered:,} bytes of files")

@@ -55,7 +55,7 @@ def test_a_merge_killed_before_either_append_and_done_again_is_never_killed(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int
 ) -> None:
     def version(key: str, at: int, name: str) -> Version:
-        return Version(at, False, at, "file", 0, key, name, 1, at)
+        return Version(at, False, at, "file", ord(key), key, name, 1, at)
 
     first = [version("a", 1, "Ann"), version("b", 1, "Bob")]
     second = [version("a", 3, "Anna"), version("c", 2, "Cleo"), version("c", 3, "Clio")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -124,10 +123,12 @@ def changed_since(
 
 def snapshot_of(context: Context, name: str, snapshot: Snapshot) -> DataFrame:
     """A gold table's rows of a snapshot."""
-    table = f"gold.{name}"
-    return context.warehouse.read(table, KEPT.get(name, {}), version="newest").where(
-        F.col("as_of") == F.lit(snapshot.as_of)
-    )
+    return _rows_of(context, name, snapshot.as_of)
+
+
+def _rows_of(context: Context, name: str, as_of: datetime) -> DataFrame:
+    frame = context.warehouse.read(f"gold.{name}", KEPT.get(name, {}), version="newest")
+    return frame.where(F.col("as_of") == F.lit(as_of))
 
 
 def publish(
@@ -152,28 +153,30 @@ def publish(
             context, products.category_preferences(then.of(changed.movers)), "category_preferences", base,
             changed.movers, as_of,
         )  # fmt: skip
-    # Each is read several times: by tables that follow from it, or by the scores.
-    affinity, preferences = affinity.persist(), preferences.persist()
-    unscored = customers.unscored(then, lifelong, preferences).persist()
-    made = {
-        "category_preferences": preferences,
-        "product_affinity": affinity,
-        "product_features": products.product_features(then, affinity),
-        "customer_features": customers.customer_features(unscored, as_of),
-    }
     rows: dict[str, int] = {}
 
-    def write(name: str) -> None:
+    def write(name: str, frame: DataFrame) -> DataFrame:
+        """Write a table's snapshot; returns it as it was written."""
         with report.step(f"publish {name}"):
-            rows[f"gold.{name}"] = _replace(context, context.contracts[name], made[name], as_of)
+            rows[f"gold.{name}"] = _replace(context, context.contracts[name], frame, as_of)
         report.say(f"{name}: {rows[f'gold.{name}']:,} rows as of {as_of.isoformat()}")
+        return _rows_of(context, name, as_of)
 
-    try:
-        side_by_side([partial(write, name) for name in made])
-    finally:
-        unscored.unpersist()
-        preferences.unpersist()
-        affinity.unpersist()
+    # What follows from a table is made from what was written: to keep a large snapshot takes longer than to read it.
+    def publish_products() -> None:
+        written = write("product_affinity", affinity)
+        write("product_features", products.product_features(then, written))
+
+    def publish_customers() -> None:
+        written = write("category_preferences", preferences)
+        # Read once for each score.
+        unscored = customers.unscored(then, lifelong, written).persist()
+        try:
+            write("customer_features", customers.customer_features(unscored, as_of))
+        finally:
+            unscored.unpersist()
+
+    side_by_side([publish_products, publish_customers])
     return rows
 
 
