@@ -130,15 +130,18 @@ def duplicated(shop: Shop, folder: Path) -> Path:
 
 
 def late(shop: Shop, folder: Path) -> Path:
-    """A third of the files up to 30 days late, gold after each delivery."""
+    """A third of the files up to 30 days late, a fifth once more under another name, gold after each delivery."""
     chance = random.Random(shop.seed)
-    arrivals = [
-        (instant(shop.day(f)) + timedelta(days=chance.choice((0, 0, chance.randint(1, LATEST)))), f) for f in shop.files
-    ]
-    arrivals.sort(key=lambda pair: (pair[0], pair[1]))
+    arrivals = []
+    for file in shop.files:
+        names = [shop.name(file), shop.name(file).replace("part-", "copy-")][: 1 + (chance.random() < 0.2)]
+        for name in names:
+            days = chance.choice((0, 0, chance.randint(1, LATEST)))
+            arrivals.append((instant(shop.day(file)) + timedelta(days=days), name, file))
+    arrivals.sort()
     size = -(-len(arrivals) // shop.deliveries)
     chunks = [arrivals[n : n + size] for n in range(0, len(arrivals), size)]
-    return in_process(shop, folder, [[(f, shop.name(f)) for _, f in chunk] for chunk in chunks], daily=True)
+    return in_process(shop, folder, [[(f, name) for _, name, f in chunk] for chunk in chunks], daily=True)
 
 
 def backfilled(shop: Shop, folder: Path) -> Path:

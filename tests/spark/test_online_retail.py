@@ -92,7 +92,8 @@ def test_every_gold_column_is_what_duckdb_computes(retail: Pipeline) -> None:
     assert oracle.differences(oracle.connect(retail.warehouse_path), AS_OF) == {}
 
 
-@pytest.mark.parametrize("order", [pytest.param("calendar", marks=pytest.mark.long), "shuffled"])
+@pytest.mark.long
+@pytest.mark.parametrize("order", ["calendar", "shuffled"])
 def test_fed_by_day_in_a_few_groups_the_result_is_the_same(
     spark: SparkSession, data: Path, retail: Pipeline, tmp_path: Path, order: str
 ) -> None:

@@ -163,8 +163,7 @@ def _merge_history(warehouse: Warehouse, contract: Contract, new: NewVersions) -
     try:
         gone = before.join(after, [*keys, versions.SEQUENCE], "left_anti").withColumn("_gone", F.lit(True))
         intervals = after.withColumn("_gone", F.lit(False)).unionByName(gone)
-        known = before if new.few else None
-        upsert(warehouse, intervals, table, of_history, transaction=new.transaction, before=known)
+        upsert(warehouse, intervals, table, of_history, transaction=new.transaction, before=before)
         state = versions.current(after, contract)
         return upsert(warehouse, state, f"silver.{contract.name}", of_current, transaction=new.transaction)
     finally:

@@ -42,6 +42,11 @@ class Upsert:
     whole: Sequence[str] = ()
 
     @property
+    def together(self) -> list[str]:
+        """The keys whose rows get one commit."""
+        return [*(self.whole or self.keys)]
+
+    @property
     def clauses(self) -> str:
         """The WHEN clauses of a MERGE."""
         return f"{self.clauses_of_matched} {self.clause_of_new}"
@@ -73,9 +78,8 @@ class Upsert:
 
     def belonging(self, rows: DataFrame, table: DataFrame) -> DataFrame:
         """The table's rows with the ``whole`` keys of few rows."""
-        whole = self.whole or self.keys
-        keys = F.broadcast(rows.select(*map(quote, whole)).alias("s"))
-        return table.alias("t").join(keys, F.expr(same_key(whole, self.within)), "left_semi")
+        keys = F.broadcast(rows.select(*map(quote, self.together)).alias("s"))
+        return table.alias("t").join(keys, F.expr(same_key(self.together, self.within)), "left_semi")
 
     def changing(self, rows: DataFrame, table: DataFrame) -> DataFrame:
         """The rows by which the table would become another, and whether their keys are there (``KNOWN``)."""
@@ -100,7 +104,8 @@ def upsert(
     Args:
         rows: one row a key, with at least the columns of ``how`` and whatever its conditions name.
         transaction: by it, of few rows, those that belong to nothing that is there are appended in a commit of their own.
-        before: if the rows are few, the table's rows with their ``whole`` keys, where they have been read; of a version.
+        before: the table's rows with the ``whole`` keys of the rows, where they have been read; of a version. Many rows do
+            without.
 
     Returns:
         Numbers of rows: inserted, updated, deleted.
@@ -135,10 +140,10 @@ def _upsert_few(
 
     A MERGE that may insert shuffles all rows of the files in which it changes one, so it is left for where it has to.
     """
-    changing, whole = how.changing(rows, before), [*(how.whole or how.keys)]
+    changing = how.changing(rows, before)
     if how.whole:
-        known = before.select(*map(quote, whole)).distinct().withColumn(KNOWN, F.lit(True))
-        joined = changing.drop(KNOWN).join(F.broadcast(known), whole, "left")
+        known = before.select(*map(quote, how.together)).distinct().withColumn(KNOWN, F.lit(True))
+        joined = changing.drop(KNOWN).join(F.broadcast(known), how.together, "left")
         changing = joined.withColumn(KNOWN, F.coalesce(KNOWN, F.lit(False)))
     changing = changing.persist()
     there, new = changing.where(F.col(KNOWN)), changing.where(~F.col(KNOWN))
@@ -159,7 +164,7 @@ def _upsert_few(
             inserted = warehouse.append(how.inserted(new).coalesce(1), table, transaction)
             if inserted is None:
                 # Another run has appended by it, perhaps other rows; what it has made of these since is newer.
-                missing = new.join(warehouse.read(table, version="newest"), whole, "left_anti")
+                missing = new.join(warehouse.read(table, version="newest"), how.together, "left_anti")
                 inserted = merge(missing, how.clause_of_new)["inserted"]
             done["inserted"] += inserted
         return done
