@@ -34,7 +34,7 @@ def size(folder: Path) -> int:
     return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
 
 
-def table_of(title: str, delivered: int, loads: list[Run], days: list[Run], again: list[Run], *, warm: bool) -> Table:
+def table_of(title: str, delivered: int, loads: list[Run], days: list[Run], again: list[Run]) -> Table:
     """A row a stage: the day, the first load before it, and nothing new after it; of a server, seconds alone."""
     table = Table(title=title, title_justify="left")
     columns = ("seconds", "first load", "nothing new", "most memory, MB", "bytes read", "bytes written")
@@ -45,9 +45,9 @@ def table_of(title: str, delivered: int, loads: list[Run], days: list[Run], agai
         seconds = [f"{run.seconds:,.0f}" for run in (day, load, idle)]
         figures = [f"{max(day.memory, load.memory) / 1e6:,.0f}", f"{day.read:,}", f"{day.written:,}"]
         figures.append(f"{day.written / delivered:.1f}")
-        table.add_row(day.name, *seconds, *(figures if not warm else [""] * 4))
+        table.add_row(day.name, *seconds, *(figures if day.memory else []))
     sums = [f"{sum(run.seconds for run in runs):,.0f}" for runs in (days, loads, again)]
-    table.add_row("all", *sums, *[""] * 4)
+    table.add_row("all", *sums)
     return table
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     where.add_argument(
         "--workers", type=int, default=0, help="of a standalone cluster, a core each (default: local[2])"
     )
-    where.add_argument("--warm", action="store_true", help="on a Spark Connect server that stays, with 3 GB")
+    where.add_argument("--warm", action="store_true", help="on a Spark Connect server that stays")
     p.add_argument(
         "--keep", metavar="FOLDER", help="leave files and tables in this new folder, as they were before the day too"
     )
@@ -67,14 +67,15 @@ def main() -> None:
     rows, days = options.rows, options.days
     last = START + timedelta(days=days - 1)
     with ExitStack() as open_:
-        folder = Path(options.keep or open_.enter_context(tempfile.TemporaryDirectory()))
+        folder = Path(options.keep or open_.enter_context(tempfile.TemporaryDirectory())).resolve()
         folder.mkdir(parents=True, exist_ok=not options.keep)
         master = "local[2]"
         if options.workers:
             os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
             master = open_.enter_context(SparkCluster(folder / "cluster", options.workers)).url
         if options.warm:
-            spark: Spark | Remote = Remote(folder, open_.enter_context(ConnectServer(folder / "server")).url)
+            server = open_.enter_context(ConnectServer(folder / "server", memory="4g", options=""))
+            spark: Spark | Remote = Remote(folder, server.url)
         else:
             spark = Spark(folder / "spark", master)
         stages, held = Stages(spark, folder), folder / "held"
@@ -96,7 +97,7 @@ def main() -> None:
         CONSOLE.print(f"the last day: {delivered:,} bytes of files")
         second, again = (stages.batch(f"{last + timedelta(days=1)}") for _ in range(2))
     title = f"A day of {rows // days:,} rows after {rows - rows // days:,}"
-    CONSOLE.print(table_of(title, delivered, first, second, again, warm=options.warm))
+    CONSOLE.print(table_of(title, delivered, first, second, again))
     CONSOLE.print(f"tables before the day: {before}")
     gold = second[-1].report["tables"]["gold.customer_features"]
     CONSOLE.print(f"customers computed anew: {gold['customers_recomputed']:,} of {gold['rows_written']:,}")

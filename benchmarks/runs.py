@@ -25,8 +25,10 @@ class Run:
 
     Attributes:
         seconds: by the clock, with all start-up.
-        memory: the most bytes that it and its children have held at once (resident).
-        read, written: bytes of Spark's own task metrics: of tables and of their logs.
+        memory: the most bytes that it and its children have held at once (resident); executors of a cluster are not
+            among them.
+        read, written: bytes of Spark's own task metrics: of tables and of their logs; 0, as is memory, where that is another
+            process's.
         report: what a stage has written of itself.
     """
 
@@ -82,28 +84,34 @@ class Spark:
         self._events = folder / "events"
         self._events.mkdir(parents=True)
 
-    def submit(self, script: str, *arguments: str, name: str = "") -> Run:
-        for old in self._events.iterdir():
-            old.unlink()
+    def command(self, script: str, *arguments: str) -> list[str]:
         settings = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": self._events.as_uri()}
         settings |= {"spark.eventLog.rolling.enabled": "false", "spark.eventLog.compress": "false"}
         command = ["spark-submit", "--master", self._master, "--driver-memory", self._memory]
         command += [t for k, v in settings.items() for t in ("--conf", f"{k}={v}")]
-        run = timed(name or script, [*command, script, *arguments], self.folder / "log")
+        return [*command, script, *arguments]
+
+    def submit(self, script: str, *arguments: str, name: str = "") -> Run:
+        for old in self._events.iterdir():
+            old.unlink()
+        run = timed(name or script, self.command(script, *arguments), self.folder / "log")
         for log in self._events.iterdir():
             run.read, run.written = _bytes(log)
         return run
 
 
 class Remote:
-    """Scripts by Python alone, whose Spark is a Connect server that stays; bytes are not told."""
+    """Scripts by Python alone, whose Spark is a Connect server that stays; neither bytes nor memory are told."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self._folder, self._url = folder, url
         folder.mkdir(parents=True, exist_ok=True)
 
     def submit(self, script: str, *arguments: str, name: str = "") -> Run:
-        return timed(name or script, [sys.executable, script, *arguments], self._folder / "log", SPARK_REMOTE=self._url)
+        command = [sys.executable, script, *arguments]
+        run = timed(name or script, command, self._folder / "log", SPARK_REMOTE=self._url)
+        run.memory = 0
+        return run
 
 
 def _bytes(events: Path) -> tuple[int, int]:
@@ -124,6 +132,12 @@ class Stages:
         self._spark, self.landing, self.warehouse = spark, folder / "landing", folder / "warehouse"
         self._report = folder / "report.json"
 
+    def of_batch(self, stage: str, as_of: str) -> list[str]:
+        """The arguments with which a daily run starts a stage."""
+        own = {"ingest": ["--landing", str(self.landing), "--only", "shop"], "validate": ["--only", "shop"]}
+        own |= {"merge": [], "featurize": ["--as-of", as_of]}
+        return own[stage]
+
     def run(self, stage: str, *arguments: str) -> Run:
         of_warehouse = () if stage == "generate" else ("--warehouse", str(self.warehouse))
         reported = ("--report", str(self._report))
@@ -133,6 +147,4 @@ class Stages:
 
     def batch(self, as_of: str) -> list[Run]:
         """Landing to gold, as a daily run does it."""
-        own = {"ingest": ["--landing", str(self.landing), "--only", "shop"], "validate": ["--only", "shop"]}
-        own |= {"merge": [], "featurize": ["--as-of", as_of]}
-        return [self.run(stage, *own[stage]) for stage in STAGES]
+        return [self.run(stage, *self.of_batch(stage, as_of)) for stage in STAGES]

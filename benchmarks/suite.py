@@ -33,18 +33,19 @@ from rich.console import Console
 from rich.table import Table
 from runs import ROOT, STAGES, Remote, Run, Spark, Stages, timed
 
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / folder) for folder in ("tests", "bin", "spark_jobs")]
 
-import oracle
-from connect_server import ConnectServer
+import oracle  # noqa: E402
+from connect_server import ConnectServer  # noqa: E402
 
 matplotlib.use("svg")
-from matplotlib import pyplot as plt
+from matplotlib import pyplot as plt  # noqa: E402
 
 SCALES = {"1m": 1_000_000, "10m": 10_000_000, "100m": 100_000_000}
 START = date(2025, 1, 1)
 CONTENDERS = "benchmarks/contenders"
 CONSOLE = Console(width=130)
+KILLED = "a day, each stage run again after a kill in its middle"
 COLUMNS = (
     "days_since_last_purchase, total_spend, purchase_frequency, total_interactions, session_count, favourite_category"
 )
@@ -53,8 +54,9 @@ COLUMNS = (
 class Bench:
     """One warehouse of ours and one of each other, fed with the same files."""
 
-    def __init__(self, folder: Path, options: argparse.Namespace) -> None:
+    def __init__(self, folder: Path, options: argparse.Namespace, results: Path, machine: str) -> None:
         self.folder, self.files = folder, folder / "files"
+        self._results, self.machine = results, machine
         self.rows, self.days, self.daily = SCALES[options.scale], options.days, options.daily
         self.spark = Spark(folder / "spark", options.master)
         self.ours = Stages(self.spark, folder)
@@ -86,6 +88,13 @@ class Bench:
         self.steps[step], self.delivered[step] = runs, delivered
         seconds = ", ".join(f"{r.name} {r.seconds:,.1f}" for r in runs)
         CONSOLE.print(f"{step}: {sum(r.seconds for r in runs):,.1f} s ({seconds})")
+        self.save()
+
+    def save(self, **more: object) -> None:
+        """Write what is known so far."""
+        results = {"machine": self.machine, "rows": self.rows, "days": self.days, "delivered": self.delivered}
+        results |= {"steps": {step: [dataclasses.asdict(r) for r in runs] for step, runs in self.steps.items()}}
+        self._results.write_text(json.dumps(results | {"opened": self.opened} | more, indent=1, default=str))
 
     def others(self, step: str, as_of: str, names: tuple[str, ...]) -> None:
         for name in names:
@@ -101,25 +110,28 @@ class Bench:
             self.note(f"{name}: {step}", [run])
 
     def killed(self, as_of: str, seconds: dict[str, float]) -> list[Run]:
-        """Each stage killed (-9) in its middle, then run to its end."""
+        """Each stage killed (-9) in its middle, then run to its end: that second run is what is returned."""
         runs = []
-        own = {"ingest": ["--landing", str(self.landing), "--only", "shop"], "featurize": ["--as-of", as_of]}
         for stage in STAGES:
-            arguments = ["--warehouse", str(self.ours.warehouse), *own.get(stage, [])]
+            arguments = self.ours.of_batch(stage, as_of)
             process = subprocess.Popen(
-                ["spark-submit", f"spark_jobs/{stage}.py", *arguments],
+                self.spark.command(f"spark_jobs/{stage}.py", "--warehouse", str(self.ours.warehouse), *arguments),
                 cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
             time.sleep(seconds[stage] * 0.6)
-            os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                CONSOLE.print(f"[red]{stage} was over, with {process.returncode}, before it could be killed")
             process.wait()
-            runs.append(self.ours.run(stage, *own.get(stage, [])))
+            runs.append(self.ours.run(stage, *arguments))
         return runs
 
     def warm(self, first: int, as_of: str) -> None:
-        """Nothing new and then a day, on a Spark Connect server that stays; its own start is not counted."""
-        with ConnectServer(self.folder / "server") as server:
+        """Nothing new and then a day, on a Spark Connect server that stays; a first look at nothing new warms it."""
+        with ConnectServer(self.folder / "server", memory="4g", options="") as server:
             stages = Stages(Remote(self.folder / "remote", server.url), self.folder)
+            stages.batch(as_of)
             self.note("nothing new, warm", stages.batch(as_of))
             size = self.deliver(first, first + 1)
             self.note("a day, warm", stages.batch(self.day(first + 1)), size)
@@ -182,11 +194,11 @@ def measure(bench: Bench) -> dict[str, bool]:
     bench.others("first load", as_of, ("plain", "notebook", "recompute", "DuckDB"))
     same = {f"{n}, first load": s for n, s in bench.same_gold(as_of, ("ours", "recompute", "notebook")).items()}
     for n in range(first, first + bench.daily):
-        size = bench.deliver(n, n + 1)
-        as_of = bench.day(n + 1)
         if n == first + bench.daily - 1:
             # Its bronze is as far as it would be, had it run every day.
             bench.others("days before", bench.day(n), ("notebook",))
+        size = bench.deliver(n, n + 1)
+        as_of = bench.day(n + 1)
         bench.note(f"day {n - first + 1}", bench.ours.batch(as_of), size)
     bench.others("a day", as_of, ("notebook", "recompute", "DuckDB"))
     same |= {f"{n}, a day": s for n, s in bench.same_gold(as_of, ("ours", "recompute", "notebook")).items()}
@@ -200,7 +212,7 @@ def measure(bench: Bench) -> dict[str, bool]:
     size = bench.deliver(bench.days - 1, bench.days)
     typical = {r.name: r.seconds for r in bench.steps[f"day {bench.daily}"]}
     as_of = bench.day(bench.days)
-    bench.note("a day, each stage killed and run again", bench.killed(as_of, typical), size)
+    bench.note(KILLED, bench.killed(as_of, typical), size)
     bench.opened = [opened(bench.ours.warehouse)]
     bench.note("optimize", [bench.ours.run("optimize")])
     bench.opened.append(opened(bench.ours.warehouse))
@@ -231,7 +243,7 @@ def goals(bench: Bench) -> Table:
         ("DuckDB / a day", total("DuckDB: a day") / day, ""),
         (f"nothing new ({slowest.name}) / a bare session", slowest.seconds / bare, "at most 1.5"),
         (f"bytes written / byte delivered, {bench.daily} days", written, "at most 3"),
-        ("a killed day / a day", total("a day, each stage killed and run again") / day, ""),
+        ("a day, each stage run again / a day", total(KILLED) / day, ""),
         (f"most memory, GB ({peak.name})", peak.memory / 1e9, "the same at 10 M and 100 M rows"),
     ]
     table = Table(title="Ratios", title_justify="left")
@@ -249,15 +261,10 @@ def seconds_table(bench: Bench) -> Table:
     for step, runs in bench.steps.items():
         parts = ", ".join(f"{r.seconds:.0f}" for r in runs) if len(runs) > 1 else ""
         delivered = f"{bench.delivered[step]:,}" if bench.delivered[step] else ""
-        sums = [f"{sum(getattr(r, name) for r in runs):,}" for name in ("read", "written")]
-        table.add_row(
-            step,
-            f"{sum(r.seconds for r in runs):,.1f}",
-            parts,
-            delivered,
-            *sums,
-            f"{max(r.memory for r in runs) / 1e6:,.0f}",
-        )
+        read, written = (sum(getattr(r, name) for r in runs) for name in ("read", "written"))
+        memory = max(r.memory for r in runs)
+        figures = [f"{read:,}", f"{written:,}", f"{memory / 1e6:,.0f}"] if memory else []
+        table.add_row(step, f"{sum(r.seconds for r in runs):,.1f}", parts, delivered, *figures)
     return table
 
 
@@ -270,7 +277,7 @@ def layout_table(bench: Bench) -> Table:
     return table
 
 
-def chart(bench: Bench, path: Path, machine: str) -> None:
+def chart(bench: Bench, path: Path) -> None:
     """Seconds of the first load and of a day, ours by stage, beside the others."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for axis, ours, step in zip(axes, ("first load", f"day {bench.daily}"), ("first load", "a day"), strict=True):
@@ -285,7 +292,7 @@ def chart(bench: Bench, path: Path, machine: str) -> None:
         axis.set_title(step)
         axis.set_xlabel("seconds")
     axes[0].legend()
-    figure.suptitle(f"{bench.rows:,} rows, {bench.days} days; {machine}", fontsize=9)
+    figure.suptitle(f"{bench.rows:,} rows, {bench.days} days; {bench.machine}", fontsize=9)
     figure.savefig(path)
     plt.close(figure)
 
@@ -299,22 +306,23 @@ def main() -> int:
     p.add_argument("--folder", help="where to work (default: a temporary folder)")
     p.add_argument("--keep", action="store_true", help="leave files and warehouses there, and say where")
     options = p.parse_args()
+    if not 1 <= options.daily <= options.days - 4:
+        p.error(
+            "--daily: at least 1, and at most --days less 4: a first load has a late day, a day is warm, in one stages are killed"
+        )
     target = ROOT / "var/bench" / f"{options.scale}-{options.days}-days"
     target.mkdir(parents=True, exist_ok=True)
     versions = ", ".join(f"{n} {version(n)}" for n in ("pyspark", "delta-spark", "duckdb"))
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {options.master}; {versions}"
-    folder = Path(tempfile.mkdtemp(prefix="lakehouse-bench-", dir=options.folder))
+    folder = Path(tempfile.mkdtemp(prefix="lakehouse-bench-", dir=options.folder)).resolve()
     try:
-        bench = Bench(folder, options)
+        bench = Bench(folder, options, target / "results.json", machine)
         same = measure(bench)
         CONSOLE.print(seconds_table(bench), goals(bench), layout_table(bench), machine)
         for name, equal in same.items():
             CONSOLE.print(f"gold of {name}: {'the same' if equal else '[red]not the same[/red]'}")
-        results = {"machine": machine, "rows": bench.rows, "days": bench.days, "same": same}
-        results |= {"delivered": bench.delivered, "opened": bench.opened}
-        results["steps"] = {step: [dataclasses.asdict(r) for r in runs] for step, runs in bench.steps.items()}
-        (target / "results.json").write_text(json.dumps(results, indent=1, default=str))
-        chart(bench, target / "results.svg", machine)
+        bench.save(same=same)
+        chart(bench, target / "results.svg")
         CONSOLE.print(f"results.json and results.svg are in {target.relative_to(ROOT)}")
         return 0 if all(same.values()) else 1
     finally:

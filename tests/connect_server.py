@@ -9,14 +9,19 @@ import time
 from pathlib import Path
 
 from loopback import free_port, listens
-from support import ROOT, clean_environment
+from support import BRIEF, ROOT, clean_environment
 
 
 class ConnectServer:
-    """The server, for as long as the ``with`` block lasts; its tables are below ``folder/tables``."""
+    """The server, for as long as the ``with`` block lasts; its tables are below ``folder/tables``.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        memory: of its JVM.
+        options: of its JVM; by default, those for one that lives as long as a test.
+    """
+
+    def __init__(self, folder: Path, memory: str = "3g", options: str = BRIEF) -> None:
+        self.folder, self._memory, self._options = folder, memory, options
         self.port = free_port()
         self.url = f"sc://127.0.0.1:{self.port}"
 
@@ -26,7 +31,7 @@ class ConnectServer:
             "spark.sql.catalogImplementation": "hive",
             "spark.sql.warehouse.dir": str(self.folder / "tables"),
             "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:{self.folder}/metastore;create=true",
-            "spark.driver.memory": "3g",
+            "spark.driver.memory": self._memory,
         }
         self._log = self.folder / "server.log"
         with self._log.open("wb") as log:
@@ -35,7 +40,11 @@ class ConnectServer:
                     *(str(ROOT / "bin/connect"), "--master", "local[2]"),
                     *[text for name, value in settings.items() for text in ("--conf", f"{name}={value}")],
                 ],
-                env=clean_environment(SPARK_LOCAL_IP="127.0.0.1", LAKEHOUSE_CONNECT_PORT=str(self.port)),
+                env=clean_environment(
+                    SPARK_LOCAL_IP="127.0.0.1",
+                    LAKEHOUSE_CONNECT_PORT=str(self.port),
+                    SPARK_SUBMIT_OPTS=self._options,
+                ),
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,

@@ -135,14 +135,6 @@ def _merge_history(warehouse: Warehouse, contract: Contract, new: NewVersions) -
     """Rebuild the history of each key in the batch, each key's in one commit, then its current state."""
     keys, table = contract.keys, f"silver.{contract.name}_history"
     warehouse.create(table, versions.history_ddl(contract))
-    affected = new.rows.select(*keys).distinct()
-    in_range = warehouse.read(table, version="newest").where(F.col(keys[0]).between(*map(F.lit, new.within)))
-    before = in_range.join(F.broadcast(affected) if new.few else affected, keys, "left_semi")
-    if new.few:
-        before = before.persist()
-    after = versions.fold(
-        versions.as_versions(new.rows, contract).unionByName(versions.unfold(before, contract)), contract
-    ).persist()
     of_history = Upsert(
         keys=[*keys, versions.SEQUENCE],
         columns=versions.history_columns(contract),
@@ -152,6 +144,12 @@ def _merge_history(warehouse: Warehouse, contract: Contract, new: NewVersions) -
         few=new.few,
         whole=keys,
     )
+    before = of_history.belonging(new.rows, warehouse.read(table, version="newest"))
+    if new.few:
+        before = before.persist()
+    after = versions.fold(
+        versions.as_versions(new.rows, contract).unionByName(versions.unfold(before, contract)), contract
+    ).persist()
     of_current = Upsert(
         keys=keys,
         columns=[*contract.column_names, versions.SEQUENCE],

@@ -77,9 +77,10 @@ class Upsert:
         return self.delete_when is None or not self.inserted(rows).isEmpty()
 
     def belonging(self, rows: DataFrame, table: DataFrame) -> DataFrame:
-        """The table's rows with the ``whole`` keys of few rows."""
-        keys = F.broadcast(rows.select(*map(quote, self.together)).alias("s"))
-        return table.alias("t").join(keys, F.expr(same_key(self.together, self.within)), "left_semi")
+        """The table's rows with the ``whole`` keys of rows."""
+        keys = rows.select(*map(quote, self.together)).distinct()
+        same = F.expr(same_key(self.together, self.within))
+        return table.alias("t").join((F.broadcast(keys) if self.few else keys).alias("s"), same, "left_semi")
 
     def changing(self, rows: DataFrame, table: DataFrame) -> DataFrame:
         """The rows by which the table would become another, and whether their keys are there (``KNOWN``)."""
