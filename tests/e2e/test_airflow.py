@@ -119,6 +119,7 @@ def test_the_button_on_the_page_replays_what_a_mended_contract_takes(demo: Demo,
     page.close()
 
 
+@pytest.mark.long
 def test_a_dry_run_changes_nothing_and_a_patch_brings_a_row_to_silver(
     demo: Demo, airflow: Airflow, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from equivalence import END, TABLES, WAYS, Shop, fingerprint, make_shop
 from pyspark.sql import SparkSession
 
-LONG = sorted(set(WAYS) - {"one load", "late"})
+OTHERS = sorted(set(WAYS) - {"one load"})
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,8 @@ def one_load(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return equivalence.one_load(shop, tmp_path_factory.mktemp("one_load"))
 
 
-@pytest.mark.parametrize("way", ["late", *[pytest.param(way, marks=pytest.mark.long) for way in LONG]])
+@pytest.mark.long
+@pytest.mark.parametrize("way", OTHERS)
 def test_another_way_gives_the_same_tables(shop: Shop, one_load: Path, tmp_path: Path, way: str) -> None:
     warehouse = WAYS[way](shop, tmp_path)
     differ = [t for t in TABLES if fingerprint(shop.spark, warehouse, t) != fingerprint(shop.spark, one_load, t)]
