@@ -138,21 +138,23 @@ def publish(
     report = context.report
     then = activity(frames, as_of)
     if changed is None:
+        theirs = None
         lifelong = customers.lifelong(then)
         affinity = products.product_affinity(then)
         preferences = products.category_preferences(then)
     else:
         whom, base = changed.customers, changed.base
-        lifelong = customers.lifelong(then.of(whom)).unionByName(
+        # Three tables come of the same few events, for which all files of events are read.
+        theirs = then.of(changed.movers).persist()
+        lifelong = customers.lifelong(theirs.of(whom)).unionByName(
             _others(customers.carried_over(snapshot_of(context, "customer_features", base)), whom)
         )
         affinity = _with_the_others(
-            context, products.product_affinity(then.of(changed.pairs)), "product_affinity", base, changed.pairs, as_of
+            context, products.product_affinity(theirs.of(changed.pairs)), "product_affinity", base, changed.pairs, as_of
         )
         preferences = _with_the_others(
-            context, products.category_preferences(then.of(changed.movers)), "category_preferences", base,
-            changed.movers, as_of,
-        )  # fmt: skip
+            context, products.category_preferences(theirs), "category_preferences", base, changed.movers, as_of
+        )
     rows: dict[str, int] = {}
 
     def write(name: str, frame: DataFrame) -> DataFrame:
@@ -176,7 +178,11 @@ def publish(
         finally:
             unscored.unpersist()
 
-    side_by_side([publish_products, publish_customers])
+    try:
+        side_by_side([publish_products, publish_customers])
+    finally:
+        if theirs is not None:
+            theirs.unpersist()
     return rows
 
 

@@ -45,6 +45,14 @@ class Activity:
             interactions=self.interactions.join(some, some.columns, "left_semi"),
         )
 
+    def persist(self) -> Activity:
+        """The same, whose events are kept once they have been read."""
+        return replace(self, transactions=self.transactions.persist(), interactions=self.interactions.persist())
+
+    def unpersist(self) -> None:
+        self.transactions.unpersist()
+        self.interactions.unpersist()
+
     def since(self, days: int) -> Activity:
         """The events of the last so many days alone."""
         return replace(
