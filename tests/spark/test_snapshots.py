@@ -87,16 +87,33 @@ def test_from_all_events_is_what_carried_over_is(daily: Pipeline) -> None:
     assert rows_of(daily, tables, as_of=AS_OF) == before
 
 
+def test_a_product_in_another_category_changes_its_buyers_who_did_nothing_since(daily: Pipeline) -> None:
+    most = "SELECT product_id, count(*) FROM gold_product_affinity WHERE as_of = t() AND purchases > 0 GROUP BY 1 ORDER BY 2 DESC, 1"
+    db = oracle.connect(daily.warehouse_path)
+    oracle.prepare(db, AS_OF)
+    product, buyers = db.sql(most).fetchall()[0]
+    of_product = f"SELECT category, price FROM silver_products WHERE product_id = '{product}'"
+    [(category, price)] = db.sql(of_product).fetchall()
+    file = daily.landing / "shop" / "products" / AS_OF / "moved.csv"
+    file.parent.mkdir(parents=True)
+    moved = f"{product},{'Toys' if category != 'Toys' else 'Books'},{price},1,{AS_OF}T06:00:00Z,"
+    file.write_text(f"ProductID,Category,Price,StockAvailability,UpdatedAt,op\n{moved}\n")
+    daily.batch("shop")
+    report = daily.run("featurize", as_of="2026-03-09", recompute="changed")
+    assert report.tables["gold.customer_features"]["customers_recomputed"] < buyers
+    assert oracle.differences(oracle.connect(daily.warehouse_path), "2026-03-09") == {}
+
+
 def test_old_snapshots_expire_but_never_the_latest(daily: Pipeline) -> None:
     def instants() -> list[datetime]:
         rows = daily.table("gold.customer_features").selectExpr("unix_seconds(as_of) AS s").distinct().collect()
         return sorted(datetime.fromtimestamp(r["s"], UTC) for r in rows)
 
-    assert len(instants()) == 4
+    assert len(instants()) == 5
     later = datetime.now(UTC) + timedelta(days=401)
-    daily.run("featurize", as_of="2026-03-09", now=later)
-    assert instants() == [instant("2026-03-09")]
-    assert daily.table("gold.product_features").where("as_of < '2026-03-09'").count() == 0
+    daily.run("featurize", as_of="2026-03-10", now=later)
+    assert instants() == [instant("2026-03-10")]
+    assert daily.table("gold.product_features").where("as_of < '2026-03-10'").count() == 0
 
 
 def test_a_feature_is_added_in_one_place(daily: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
