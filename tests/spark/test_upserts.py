@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -315,31 +312,6 @@ def test_what_another_run_has_appended_is_completed_and_not_set_back(
     assert done == {"inserted": 2 + len(missing), "updated": 1, "deleted": 0}
     expected = [(1, 0, 5), (1, 1, 5), *missing, (2, 7, 9), (3, 0, 0)]
     assert sorted(map(tuple, silver.read(TABLE).collect())) == expected
-
-
-def test_of_two_appends_of_one_transaction_at_once_the_later_is_none(spark: SparkSession, tmp_path: Path) -> None:
-    silver, once = warehouse(spark, tmp_path), Transaction("merge", 3)
-    silver.append_always(silver.frame([(1, 0)], "id INT, value INT"), TABLE)
-    begun, go_on = tmp_path / "begun", tmp_path / "go_on"
-
-    def when_told(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """In a process of Spark's: the commit has looked for its transaction by then."""
-        begun.touch()
-        end = time.monotonic() + 120
-        while not go_on.exists() and time.monotonic() < end:
-            time.sleep(0.05)
-        yield from batches
-
-    slow = silver.frame([(2, 1)], "id INT, value INT").mapInArrow(when_told, "id INT, value INT")
-    with ThreadPoolExecutor(1) as another:
-        late = another.submit(silver.append, slow, TABLE, once)
-        end = time.monotonic() + 120
-        while not begun.exists() and time.monotonic() < end:
-            time.sleep(0.05)
-        assert silver.append(silver.frame([(2, 2), (3, 2)], "id INT, value INT"), TABLE, once) == 2
-        go_on.touch()
-        assert late.result(120) is None
-    assert sorted(map(tuple, silver.read(TABLE).collect())) == [(1, 0), (2, 2), (3, 2)]
 
 
 def test_killed_between_its_commits_and_done_again_is_never_killed(
