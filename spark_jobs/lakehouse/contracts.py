@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lakehouse.errors import ConfigurationError, UsageError
+from lakehouse.sql import quote
 
 REJECT, WARN, FAIL = "reject", "warn", "fail"
 SEVERITIES = (REJECT, WARN, FAIL)
@@ -100,7 +101,7 @@ class Contract:
 
     def ddl(self) -> str:
         """The columns as a Spark DDL string."""
-        return ", ".join(f"`{c.name}` {c.type}" for c in self.columns)
+        return ", ".join(f"{quote(c.name)} {c.type}" for c in self.columns)
 
 
 def entities(contracts: dict[str, Contract]) -> dict[str, Contract]:

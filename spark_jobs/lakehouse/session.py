@@ -17,6 +17,8 @@ NEEDED = {
     "spark.sql.unionOutputPartitioning": "false",
     # Else ${...} in the name of a column or in a value is replaced, by a setting or a variable of the environment.
     "spark.sql.variable.substitute": "false",
+    # Instants in nanoseconds, which pandas writes: else Spark refuses the file.
+    "spark.sql.legacy.parquet.nanosAsLong": "true",
 }
 
 LITTLE_ROWS = 200_000

@@ -18,21 +18,15 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lakehouse import reader_options
 from lakehouse.contracts import Contract
 from lakehouse.errors import ConfigurationError, UsageError
 
-RESERVED_OPTIONS = {
-    "header": "Files have a header; leave the option out.",
-    "delimiter": "Call it sep.",
-    "charset": "Call it encoding.",
-    "mode": "Bad lines always go to quarantine; leave the option out.",
-    "columnnameofcorruptrecord": "Bad lines always go to quarantine; leave the option out.",
-}
-MANAGED_OPTIONS = (
-    "subscribe", "subscribepattern", "assign", "endingoffsets", "failondataloss", "includeheaders", "groupidprefix"
-)  # fmt: skip
-ENCODINGS = ("utf-8", "us-ascii", "iso-8859-1", "utf-16", "utf-16le", "utf-16be", "utf-32")
 IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
+BOOKKEEPING = ("_rescued", "_corrupt", "_source", "_ingested_at", "_batch_id")
+"""Columns that every bronze table has beside those that are received."""
+TAKEN = (*BOOKKEEPING, "_row", "_key", "_tombstone")
+"""Names that no declared column can have: of a bronze table's own columns, and of what a SELECT is given."""
 
 
 class _Input(BaseModel):
@@ -49,6 +43,8 @@ class _Input(BaseModel):
     pattern: str = "*"
     ignore: list[str] = ["*.tmp", "*.part", "*.crc"]
     options: dict[str, str] = {}
+    header: Literal["first", "none"] = "first"
+    skip_lines: int = Field(default=0, ge=0, le=1000)
     schema_mode: Literal["rescue", "evolve", "fail"] = "rescue"
     identity: Literal["modified", "content"] = "modified"
     loaded_files: Literal["keep", "archive", "delete"] = "keep"
@@ -69,6 +65,8 @@ class Input:
     Attributes:
         columns: those that a file is expected to have; none when they are inferred from the first files.
         schema_mode: what a column beyond them does: rescue, evolve or fail.
+        header: whether the first row of a CSV file names its columns: first, or none.
+        skip_lines: lines of a CSV file that are passed over, whatever they hold, before its header or first row.
         identity: what makes a file of a known name another one: its size and modification time, or its content.
         loaded_files: what becomes of them after ``loaded_files_after_days``: keep, archive or delete.
         topics, topic_pattern: of Kafka, by their names or by a regular expression.
@@ -87,6 +85,8 @@ class Input:
     schema_mode: str
     sql: tuple[tuple[str, str], ...]
     """(entity, SELECT) pairs."""
+    header: str = "first"
+    skip_lines: int = 0
     identity: str = "modified"
     loaded_files: str = "keep"
     loaded_files_after_days: int = 30
@@ -161,16 +161,20 @@ def _to_input(name: str, model: _Input, file: Path, contracts: dict[str, Contrac
                 f"path '{model.path}'", where=where, todo="Name a folder below the landing folder."
             )
         model.path = path
-    for option in model.options:
-        if option.lower() in RESERVED_OPTIONS:
-            raise ConfigurationError(f"option '{option}'", where=where, todo=RESERVED_OPTIONS[option.lower()])
-    encoding = model.options.get("encoding", "utf-8").lower()
-    if encoding not in ENCODINGS:
-        raise ConfigurationError(f"encoding '{encoding}'", where=where, todo=f"Spark reads {', '.join(ENCODINGS)}.")
+    options = reader_options.checked(model.format, model.options, where)
+    if model.format != "csv" and (model.header == "none" or model.skip_lines):
+        raise ConfigurationError(f"header or skip_lines, but is {model.format}", where=where, todo="Remove them.")
+    if model.header == "none" and model.columns == "infer":
+        raise ConfigurationError(
+            "header: none with columns: infer", where=where, todo="List the columns in the order that the files have."
+        )
     columns = () if model.columns == "infer" else tuple(model.columns)
     for column in columns:
-        if column.startswith("_"):
-            raise ConfigurationError(f"column '{column}' begins with an underscore", where=where, todo="Rename it.")
+        if column.lower() in TAKEN:
+            raise ConfigurationError(
+                f"column '{column}' has a name that is taken", where=where,
+                todo="Leave it out of the list: it is kept in _rescued, from where a SELECT can read it.",
+            )  # fmt: skip
     if len({c.lower() for c in columns}) != len(columns):
         raise ConfigurationError(
             "a column is declared twice", where=where, todo="Letter case does not tell columns apart."
@@ -190,7 +194,7 @@ def _to_input(name: str, model: _Input, file: Path, contracts: dict[str, Contrac
         columns=columns,
         ignore=tuple(model.ignore),
         topics=tuple(model.topics),
-        options=tuple(model.options.items()),
+        options=options,
         sql=tuple(sql),
         **fields,
     )
@@ -207,9 +211,3 @@ def _check_topics(model: _Input, where: str) -> None:
             "columns that are inferred, or schema_mode", where=where,
             todo="Of Kafka, declare the columns; other fields go to _rescued.",
         )  # fmt: skip
-    for option in model.options:
-        if option.lower() in MANAGED_OPTIONS or option.lower().startswith("kafka."):
-            raise ConfigurationError(
-                f"option '{option}'", where=where,
-                todo="Offsets are the suite's to manage; how to reach Kafka stands in the file that --kafka names.",
-            )  # fmt: skip

@@ -56,6 +56,10 @@ def options(source: Input, landing: str, state: str) -> dict[str, str]:
             f"loaded_files_after_days: {source.loaded_files_after_days}", where=where,
             todo=f"Auto Loader clears files away after {FEWEST_DAYS} days at the earliest.",
         )  # fmt: skip
+    if source.header == "none" or source.skip_lines:
+        raise ConfigurationError(
+            "header: none, or skip_lines", where=where, todo="Auto Loader needs a header in the first line."
+        )
     parser = {"csv": readers.CSV_OPTIONS, "json": readers.JSON_OPTIONS}.get(source.format, {})
     hinted = [*source.columns, readers.PARSER_CORRUPT] if parser else []
     chosen = {
@@ -143,7 +147,7 @@ class _Loader:
                 raise
 
         query = (
-            frame.select("*", F.col("_metadata").alias("_file"))
+            frame.select("*", F.col("_metadata").alias(readers.FILE))
             .writeStream.foreachBatch(take)
             .option("checkpointLocation", checkpoint)
             .trigger(availableNow=True)
@@ -177,9 +181,15 @@ class _Loader:
             (self._open[detail],) = progress.plan([(source.name, ())], detail=detail)
         batch = self._open[detail]
         table = f"bronze.{source.name}"
-        names = [c for c in frame.columns if c not in ("_file", readers.RESCUED, readers.PARSER_CORRUPT)]
+        names = [c for c in frame.columns if c not in (readers.FILE, readers.RESCUED, readers.PARSER_CORRUPT)]
         wide = columns.widened(columns.inferred(context, source, [tuple(names)]), names)
-        rows = readers.stamp(readers.received(frame, wide, names), wide, _root(context), context.now, batch.batch_id)
+        placed = frame.withColumn(readers.ROW, F.monotonically_increasing_id())
+        rescued, unparsed = (
+            F.col(quote(c)) if c in frame.columns else None for c in (readers.RESCUED, readers.PARSER_CORRUPT)
+        )
+        values = {name: F.col(quote(name)) for name in names}
+        received = readers.received(placed, wide, values, rescued, unparsed)
+        rows = readers.stamp(received, wide, _root(context), context.now, batch.batch_id)
         context.warehouse.append(rows, table, batch.transaction("bronze"))
         loaded = files_in_bronze(context.warehouse, table, batch)
         noted = self._ledger.of_batch(batch, planned=False) if batch.redo else []

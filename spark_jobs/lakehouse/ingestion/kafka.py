@@ -14,21 +14,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pyspark.errors import StreamingQueryException
-from pyspark.sql import Column, DataFrame, Observation
+from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from lakehouse.cli import Context, instant
 from lakehouse.errors import ConfigurationError, DataRefused, LakehouseError, ServiceUnavailable
-from lakehouse.ingestion import readers
+from lakehouse.ingestion import json_objects, readers
+from lakehouse.ingestion.json_objects import text_or_bytes
 from lakehouse.ingestion.scratch import Scratch
 from lakehouse.ingestion.topics import Offsets, Topics, client_properties, pattern
 from lakehouse.progress import CORRUPT_ROWS, VOID, Progress
 from lakehouse.sources import Input
-from lakehouse.sql import quote
 
-BYTES = "base64:"
-"""Begins what is kept of a key or a message that is no UTF-8."""
 LOST = "lost"
 """Beside the rows of a batch: messages that Kafka had deleted before they were loaded."""
 
@@ -278,44 +276,34 @@ class Loader:
 def decoded(messages: DataFrame, source: Input, now: datetime, batch_id: int) -> DataFrame:
     """Messages as they go into bronze: declared fields as received, other fields in ``_rescued``.
 
-    Numbers keep their value, to 38 digits, but not their zeros at the end; what is nested becomes JSON.
-
     Args:
         messages: as Spark's Kafka source has them, headers included; values are JSON objects.
         now: when they are loaded; no message is taken to be younger.
 
     Returns:
-        The input's columns as text, ``_rescued``, ``_corrupt`` (a message that is no JSON object, or
-        names a field twice, as text or base64), ``_source``, ``_ingested_at``, ``_batch_id``. A message without a value, by which Kafka
-        deletes a key, has nulls and ``_source.tombstone``.
+        The input's columns as ``json_objects`` has them, ``_rescued``, ``_corrupt`` (a message that is not one
+        JSON object, as text or base64), ``_source``, ``_ingested_at``, ``_batch_id``. A message without a value,
+        by which Kafka deletes a key, has nulls and ``_source.tombstone``.
     """
-    text = F.try_validate_utf8(F.col("value").cast("string"))
-    rows = messages.select("*", text.alias("text"))
-    # By way of a variant: from_json would make doubles of numbers before it makes text of them.
-    fields = F.try_variant_get(F.try_parse_json("text"), "$", "map<string,string>")
-    rows = rows.select("*", fields.alias("fields"))
-    others = F.map_filter("fields", lambda name, value: ~name.isin(*source.columns) & value.isNotNull())
+    rows = json_objects.with_fields(messages, F.col("value"))
     return rows.select(
-        *[F.try_element_at("fields", F.lit(c)).alias(c) for c in source.columns],
-        F.when(F.size(others) > 0, F.to_json(others)).alias(readers.RESCUED),
-        F.when(F.col("value").isNotNull() & F.col("fields").isNull(), _text_or_bytes("value")).alias(readers.CORRUPT),
+        *[json_objects.field(name).alias(name) for name in source.columns],
+        json_objects.other_fields(source.columns).alias(readers.RESCUED),
+        F.when(F.col("value").isNotNull() & F.col("fields").isNull(), text_or_bytes(F.col("value"))).alias(
+            readers.CORRUPT
+        ),
         F.struct(
             "topic",
             "partition",
             "offset",
             F.least(F.col("timestamp"), F.lit(now)).alias("timestamp"),
-            _text_or_bytes("key").alias("key"),
+            text_or_bytes(F.col("key")).alias("key"),
             "headers",
             F.col("value").isNull().alias("tombstone"),
         ).alias(readers.SOURCE),
         F.lit(now).cast("timestamp").alias("_ingested_at"),
         F.lit(batch_id).cast("bigint").alias("_batch_id"),
     )
-
-
-def _text_or_bytes(name: str) -> Column:
-    text = F.try_validate_utf8(F.col(name).cast("string"))
-    return F.coalesce(text, F.concat(F.lit(BYTES), F.base64(quote(name))))
 
 
 def _updated(ends: Offsets, by: Offsets) -> Offsets:

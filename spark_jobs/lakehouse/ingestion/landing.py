@@ -1,4 +1,4 @@
-"""The landing folder: which files are there, and what their first line says.
+"""The landing folder: which files are there, and their bytes.
 
 Files are looked at through pyarrow's file systems (local, HDFS, S3, GCS, Azure), so that finding
 out that nothing is new takes no Spark job.
@@ -6,17 +6,16 @@ out that nothing is new takes no Spark job.
 
 from __future__ import annotations
 
-import codecs
-import csv
 import hashlib
-import io
 import os
 import posixpath
 import re
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
@@ -24,13 +23,51 @@ from pyarrow import fs
 from lakehouse.errors import ServiceUnavailable, UsageError
 from lakehouse.sources import Input
 
-HEADER_BYTES, CHUNK_BYTES = 1 << 20, 1 << 22
+CHUNK_BYTES = 1 << 22
 ARCHIVE = "_archive"
 """The folder below the landing folder that takes loaded files; discovery passes it over."""
-SINGLE_BYTE_QUOTE = ("utf-8", "us-ascii", "iso-8859-1")
-"""Encodings in which a quote is one byte, and that byte is nothing else."""
+HIDDEN, BEING_COPIED = ("_", "."), "._COPYING_"
 GLOB = re.compile(r"[\\\[\]{}*?]")
-"""Characters of a file name that Spark would take for a pattern."""
+"""Characters of a folder's or a file's name that Spark would take for a pattern."""
+PLAIN_FILES = {
+    "fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    "fs.file.impl.disable.cache": "true",
+}
+"""Reads files of the machine without Hadoop's checksums: these cannot stand beside a name with a colon, and one that was
+left behind by another version of a file makes it unreadable."""
+COMPRESSIONS = {".gz": "gzip", ".gzip": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+"""By the end of a file's name, what Spark and Python both unpack."""
+PACKED = (
+    ".deflate",
+    ".snappy",
+    ".lz4",
+    ".xz",
+    ".br",
+    ".zip",
+    ".7z",
+    ".rar",
+    ".tar",
+    ".tgz",
+    ".z",
+    ".lzo",
+    ".lzma",
+    ".zlib",
+)
+"""Ends of names of what they do not, or not alike."""
+MAGIC = {
+    "gzip": b"\x1f\x8b\x08",
+    "bz2": b"BZh",
+    "zstd": b"\x28\xb5\x2f\xfd",
+    "lz4": b"\x04\x22\x4d\x18",
+    "xz": b"\xfd7zXZ\x00",
+    "zip": b"PK\x03\x04",
+    "7z": b"7z\xbc\xaf\x27\x1c",
+    "snappy": b"\xff\x06\x00\x00sNaPpY",
+    "Parquet": b"PAR1",
+    "Avro": b"Obj\x01",
+    "PDF": b"%PDF-",
+}
+"""How files of other kinds begin, by what they are called."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +124,48 @@ class Landing:
 
     def uri(self, path: str) -> str:
         """The address of a landed file for Spark."""
-        return f"{self.location}/{GLOB.sub(_escape, path)}"
+        return GLOB.sub(_escape, f"{self.location}/{path}")
+
+    @property
+    def reader_options(self) -> dict[str, str]:
+        """What Spark's readers must be told to open any file of this folder."""
+        return PLAIN_FILES if isinstance(self._fs, fs.LocalFileSystem) else {}
+
+    def open(self, file: LandedFile) -> Any:
+        """The bytes of a file as they lie there, as a file object that can seek.
+
+        Raises:
+            Unreachable: it cannot be opened now.
+        """
+        try:
+            return self._fs.open_input_file(f"{self._root}/{file.path}")
+        except PermissionError as error:
+            raise Unreachable("may not be opened: check its owner and permissions") from error
+        except (OSError, pa.ArrowException) as error:
+            raise Unreachable(f"cannot be opened now: {' '.join(str(error).split())}") from error
+
+    def unpacked(self, file: LandedFile) -> Any:
+        """The content of a text file, unpacked by the end of its name, as a file object.
+
+        Raises:
+            Unreachable: it cannot be opened now.
+            Unreadable: it is packed in a way that Spark does not unpack, or not as its name says.
+        """
+        suffix = posixpath.splitext(file.path)[1].lower()
+        named = COMPRESSIONS.get(suffix)
+        with self.open(file) as stream:
+            head = stream.read(16)
+        inside = next((kind for kind, magic in MAGIC.items() if head.startswith(magic)), None)
+        if suffix in PACKED or inside not in (None, *COMPRESSIONS.values()):
+            what = inside if inside else f"packed as {suffix}"
+            raise Unreadable(f"is {what}, which is not read here: deliver text, plain or as .gz, .bz2 or .zst")
+        if inside != named and file.size:
+            raise Unreadable(
+                f"is named {suffix}, but is not packed so"
+                if inside is None
+                else f"is {inside} inside, but not by its name"
+            )
+        return self.open(file) if named is None else pa.CompressedInputStream(self.open(file), named)
 
     def is_unchanged(self, file: LandedFile) -> bool:
         """Whether a file is still the one that was discovered."""
@@ -132,111 +210,77 @@ class Landing:
         if self.is_unchanged(file):
             self._fs.delete_file(f"{self._root}/{file.path}")
 
-    def find(self, source: Input) -> list[LandedFile] | None:
+    def find(self, source: Input, tell: Callable[[str], None] = lambda text: None) -> list[LandedFile] | None:
         """The input's files in all subfolders, by path; None when its folder is not there.
 
         Names that begin with ``_`` or ``.`` are passed over, at any depth, and so are the input's
-        ignore patterns.
+        ignore patterns, and files that Hadoop is still copying.
+
+        Args:
+            tell: is told what lies there and cannot be loaded, as text for a person.
         """
         base = f"{self._root}/{source.path}"
         if self._fs.get_file_info(base).type != fs.FileType.Directory:
             return None
+        if isinstance(self._fs, fs.LocalFileSystem):
+            lying = _walk(base, "", (), lambda path, what: tell(f"{source.path}/{path} {what}"))
+        else:
+            lying = self._listed(base)
         found = []
-        for info in self._fs.get_file_info(fs.FileSelector(base, recursive=True)):
-            if info.type != fs.FileType.File:
+        for inside, size, modified in lying:
+            parts = inside.split("/")
+            if any(part.startswith(HIDDEN) for part in parts) or parts[-1].endswith(BEING_COPIED):
                 continue
-            inside = info.path[len(base) + 1 :]
-            if any(part.startswith(("_", ".")) for part in inside.split("/")):
+            if not fnmatchcase(parts[-1], source.pattern):
                 continue
-            if not fnmatchcase(info.base_name, source.pattern):
+            if any(fnmatchcase(parts[-1], pattern) for pattern in source.ignore):
                 continue
-            if any(fnmatchcase(info.base_name, pattern) for pattern in source.ignore):
-                continue
-            found.append(LandedFile(f"{source.path}/{inside}", info.size or 0, _modified(info)))
+            found.append(LandedFile(f"{source.path}/{inside}", size, modified))
         return sorted(found, key=lambda f: f.path)
 
-    def headers(self, source: Input, files: list[LandedFile]) -> dict[LandedFile, tuple[str, ...] | Unreadable]:
-        """The column names of each CSV file, or why it has none."""
+    def _listed(self, base: str) -> Iterator[tuple[str, int, datetime]]:
+        for info in self._fs.get_file_info(fs.FileSelector(base, recursive=True)):
+            if info.type == fs.FileType.File:
+                yield info.path[len(base) + 1 :], info.size or 0, _modified(info)
 
-        def one(file: LandedFile) -> tuple[str, ...] | Unreadable:
-            try:
-                return self._header(source, file)
-            except Unreadable as error:
-                return error
 
-        with ThreadPoolExecutor(max_workers=16) as pool:
-            return dict(zip(files, pool.map(one, files), strict=True))
+def _walk(
+    root: str, inside: str, above: tuple[tuple[int, int], ...], tell: Callable[[str, str], None]
+) -> Iterator[tuple[str, int, datetime]]:
+    """(path below ``root``, bytes, modified) of each file in a folder of this machine and below it.
 
-    def _can_be_read(self, file: LandedFile) -> bool:
+    Args:
+        inside: the folder's path below ``root``.
+        above: device and number of the folders on the way to it: a link back to one of them is not followed.
+        tell: is told the path of what is passed over, and why.
+    """
+    try:
+        status = os.stat(f"{root}/{inside}")  # noqa: PTH116
+        # The class of a path would take a name that is no text for another one.
+        entries = sorted(os.scandir(f"{root}/{inside}"), key=lambda e: e.name)
+    except OSError as error:
+        tell(inside, f"cannot be looked into: {error.strerror}")
+        return
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    for entry in entries:
+        path = f"{inside}/{entry.name}" if inside else entry.name
+        if entry.name.startswith(HIDDEN):
+            continue
         try:
-            with self._fs.open_input_stream(f"{self._root}/{file.path}", compression=None) as stream:
-                stream.read(1)
-        except (OSError, pa.ArrowException):
-            return False
-        return True
-
-    def _header(self, source: Input, file: LandedFile) -> tuple[str, ...]:
-        options = dict(source.options)
-        encoding, quote = options.get("encoding", "utf-8"), options.get("quote", '"')
-        single_byte = quote != "" and encoding.lower() in SINGLE_BYTE_QUOTE and not {"escape", "comment"} & {*options}
+            path.encode()
+        except UnicodeEncodeError:
+            tell(path.encode(errors="backslashreplace").decode(), "has a name that is not UTF-8: rename it")
+            continue
         try:
-            with self._fs.open_input_stream(f"{self._root}/{file.path}", compression="detect") as stream:
-                head = stream.read(HEADER_BYTES)
-                quotes = head.count(quote.encode())
-                while chunk := stream.read(CHUNK_BYTES) if single_byte else b"":
-                    quotes += chunk.count(quote.encode())
-        except PermissionError as error:
-            raise Unreachable("may not be opened: check its owner and permissions") from error
-        except (OSError, pa.ArrowException) as error:
-            if not self._can_be_read(file):
-                raise Unreachable(f"cannot be opened now: {' '.join(str(error).split())}") from error
-            raise Unreadable(f"cannot be unpacked: {' '.join(str(error).split())}") from error
-        if b"\0" in head and encoding.lower().replace("-", "") == "utf8":
-            raise Unreadable("holds NUL bytes: not text, or not in UTF-8; declare its encoding in source.yaml")
-        first = head.split(b"\n", 1)[0] if encoding.lower().replace("-", "") == "utf8" else head
-        try:
-            codecs.getincrementaldecoder(encoding)().decode(first, final=False)
-        except UnicodeDecodeError as error:
-            raise Unreadable(f"its first line is not {encoding}; declare the encoding in source.yaml") from error
-        text = io.TextIOWrapper(io.BytesIO(head), encoding=encoding, errors="replace", newline="")
-        reader = csv.reader(text, delimiter=options.get("sep", ","), quotechar=quote or None)
-        try:
-            names = next(reader, [])
-        except csv.Error as error:
-            raise Unreadable(f"its first line is not CSV: {error}") from error
-        names = [name.removeprefix("\ufeff").strip() if n == 0 else name.strip() for n, name in enumerate(names)]
-        if len(set(names)) != len(names):
-            twice = sorted({n for n in names if names.count(n) > 1})
-            raise Unreadable(f"its header names a column twice: {', '.join(repr(n) for n in twice)}")
-        # In RFC 4180 quotes come in pairs. One that stays open would take all lines after it into its cell.
-        if single_byte and quotes % 2 and self._never_ends(file, options.get("sep", ","), quote):
-            raise Unreadable("a quoted field never ends: the file is cut short, or a quote is missing")
-        return tuple(names)
-
-    def _never_ends(self, file: LandedFile, sep: str, quote: str) -> bool:
-        """Whether the file ends inside a quoted field.
-
-        A quote at the beginning of a field opens it, two quotes within it are one of its characters, and
-        the next one closes it; a quote elsewhere is a character like others.
-        """
-        q, begins = quote.encode(), (b"\n", b"\r", sep.encode()[-1:])
-        # The byte before the place that has been reached is kept, and so is the last one of a chunk: two
-        # quotes in a row must be seen together.
-        buffer, place, opened = b"\n", 1, False
-        with self._fs.open_input_stream(f"{self._root}/{file.path}", compression="detect") as stream:
-            chunk = stream.read(CHUNK_BYTES).removeprefix(codecs.BOM_UTF8)
-            while True:
-                buffer, place = buffer[place - 1 :] + chunk, 1
-                end = len(buffer) - (1 if chunk else 0)
-                while place < end:
-                    found = buffer.find(q, place, end)
-                    if found < 0:
-                        place = end
-                    elif opened and buffer[found + 1 : found + 2] == q:
-                        place = found + 2
-                    else:
-                        opened = not opened and buffer[found - 1 : found] in begins
-                        place = found + 1
-                if not chunk:
-                    return opened
-                chunk = stream.read(CHUNK_BYTES)
+            if entry.is_dir():
+                yield from _walk(root, path, (*above, here), tell)
+            elif entry.is_file():
+                status = entry.stat()
+                at = datetime.fromtimestamp(status.st_mtime_ns // 1_000_000 / 1000, tz=UTC)
+                yield path, status.st_size, at
+            else:
+                tell(path, "is a link to nothing" if entry.is_symlink() else "is no file")
+        except OSError as error:
+            tell(path, f"cannot be looked at: {error.strerror}")

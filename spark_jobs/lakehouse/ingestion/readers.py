@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import reduce
+from typing import cast
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StringType, StructField, StructType
+from pyspark.sql.types import DataType, StringType, StructField, StructType
 
-from lakehouse.ingestion.columns import undeclared
-from lakehouse.sources import Input
+from lakehouse.ingestion import json_objects
+from lakehouse.ingestion.csv_files import BYTES_AS_TEXT, CsvLayout, Dialect
+from lakehouse.ingestion.json_objects import BYTES, text_or_bytes
+from lakehouse.ingestion.landing import LandedFile, Landing
+from lakehouse.ingestion.layouts import Layout, ParquetLayout
+from lakehouse.ingestion.numbers import number_text
+from lakehouse.sources import BOOKKEEPING, Input
 from lakehouse.sql import quote
 
-CORRUPT, RESCUED, SOURCE = "_corrupt", "_rescued", "_source"
+RESCUED, CORRUPT, SOURCE, INGESTED_AT, BATCH_ID = BOOKKEEPING
 PARSER_CORRUPT = "lakehouse corrupt record"
 """What the parsers call a line they cannot read: no file has a column of this name."""
+FILE, ROW = "lakehouse file", "lakehouse row"
+"""Of a row on its way: Spark's metadata of its file, and its number in the partition."""
 
 # RFC 4180: quotes are doubled, quoted fields may hold line breaks; nothing is trimmed or guessed.
 CSV_OPTIONS = {
@@ -29,45 +37,156 @@ CSV_OPTIONS = {
     "maxCharsPerColumn": "-1",
     "columnNameOfCorruptRecord": PARSER_CORRUPT,
 }
-UNDECODABLE = "\ufffd"
-"""What Spark puts in the place of bytes that are not text."""
 JSON_OPTIONS = {
     "mode": "PERMISSIVE",
     "columnNameOfCorruptRecord": PARSER_CORRUPT,
     "allowNonNumericNumbers": "false",
     "allowSingleQuotes": "false",
 }
+MOST_COLUMNS = 20_480
+"""Spark's CSV parser makes room for so many by itself."""
+UNDECODABLE = "\ufffd"
+"""What stands in the place of bytes that were not text."""
+ROWS_OF_A_PARTITION = 1 << 33
+BYTE_ORDER_MARK = "\ufeff".encode().decode(BYTES_AS_TEXT)
 
 
-def read(spark: SparkSession, source: Input, names: Sequence[str], uris: list[str]) -> DataFrame:
-    """Files of one input that have the columns ``names``, each value as text.
+def read(spark: SparkSession, landing: Landing, source: Input, files: Mapping[LandedFile, Layout]) -> DataFrame:
+    """Files of one input, each value as text: what ``received`` gives.
 
-    JSON values that are no text are kept as their JSON text, to the letter.
+    Args:
+        files: of formats with columns, those that have the columns of the first.
     """
-    options = dict(source.options)
+    if source.format == "json":
+        return read_json(spark, landing, source, files)
     if source.format == "csv":
-        raw = spark.read.schema(_strings(names)).options(**{**CSV_OPTIONS, **options}).csv(uris)
-    elif source.format == "json":
-        raw = spark.read.schema(_strings(names)).options(**{**JSON_OPTIONS, **options}).json(uris)
-    else:
-        typed = spark.read.option("mergeSchema", "true").options(**options).parquet(*uris)
-        raw = typed.select(*[as_text(field) for field in typed.schema.fields], typed.metadataColumn("_metadata"))
-    file = raw.metadataColumn("_metadata") if PARSER_CORRUPT in raw.columns else F.col("_metadata")
-    return received(raw.select("*", file.alias("_file")), source, names)
+        return read_csv(spark, landing, source, cast(Mapping[LandedFile, CsvLayout], files))
+    return read_parquet(spark, landing, source, cast(Mapping[LandedFile, ParquetLayout], files))
 
 
-def json_keys(spark: SparkSession, uris: list[str]) -> list[str]:
-    """The top-level keys that occur in JSON lines.
+def read_json(spark: SparkSession, landing: Landing, source: Input, files: Iterable[LandedFile]) -> DataFrame:
+    """JSON lines."""
+    rows = json_lines(spark, landing, source, files)
+    corrupt = F.when(F.col("fields").isNull(), text_or_bytes(F.col("bytes")))
+    return rows.select(
+        *[json_objects.field(name).alias(name) for name in source.columns],
+        json_objects.other_fields(source.columns).alias(RESCUED),
+        corrupt.alias(CORRUPT),
+        FILE,
+        ROW,
+    )
 
-    A pass of its own: the parser that keeps numbers exactly must be told the keys, and one that
-    it is not told would vanish.
+
+def json_lines(spark: SparkSession, landing: Landing, source: Input, files: Iterable[LandedFile]) -> DataFrame:
+    """The lines of files that are not blank: ``bytes``, ``fields`` (null where there is no object), FILE and ROW."""
+    lines = spark.read.options(**landing.reader_options).text([landing.uri(f.path) for f in files])
+    encoding = dict(source.options).get("encoding", "utf-8")
+    received = F.col("value").cast("binary")
+    if encoding == "iso-8859-1":
+        received = F.encode(F.decode(received, "ISO-8859-1"), "UTF-8")
+    rows = lines.select(
+        received.alias("bytes"), F.col("_metadata").alias(FILE), F.monotonically_increasing_id().alias(ROW)
+    )
+    blank = F.btrim(F.col("bytes").cast("string"), F.lit(" \t\r\ufeff")) == ""
+    return json_objects.with_fields(rows.where(~blank), F.col("bytes"))
+
+
+def json_keys(lines: DataFrame, declared: Sequence[str]) -> dict[str, set[str]]:
+    """The names that objects have beside those that are declared, by the address of their file."""
+    keys = F.explode(F.array_except(F.map_keys("fields"), F.lit(list(declared)).cast("array<string>"))).alias("key")
+    found: dict[str, set[str]] = {}
+    for r in lines.select(F.col(FILE)["file_path"].alias("file"), keys).distinct().collect():
+        found.setdefault(r["file"], set()).add(r["key"])
+    return found
+
+
+def read_csv(spark: SparkSession, landing: Landing, source: Input, files: Mapping[LandedFile, CsvLayout]) -> DataFrame:
+    """CSV files with the same columns in the same order.
+
+    One whose rows do not begin with its second record is read by itself, to leave out what comes before.
     """
-    keys = F.explode(F.array_distinct(F.json_object_keys("value"))).alias("key")
-    return [r["key"] for r in spark.read.text(uris).select(keys).distinct().orderBy("key").collect()]
+    dialect, names = Dialect.of(source), next(iter(files.values())).names
+    alike: dict[tuple[int, str, str], list[LandedFile]] = {}
+    for file, layout in files.items():
+        single = file.path if layout.leading != (0 if source.header == "none" else 1) else ""
+        alike.setdefault((layout.leading, layout.line_sep, single), []).append(file)
+    parts = []
+    for (leading, line_sep, single), some in alike.items():
+        # By position, so that no name of a file's can be one of the reader's own.
+        places = [f"c{n}" for n in range(len(names))]
+        options = {**CSV_OPTIONS, **landing.reader_options, **_csv_options(source, dialect, len(names))}
+        options["header"] = "true" if leading and not single else "false"
+        if line_sep:
+            options["lineSep"] = line_sep
+        raw = spark.read.schema(_strings([*places, PARSER_CORRUPT])).options(**options)
+        rows = raw.csv([landing.uri(f.path) for f in some])
+        row = F.monotonically_increasing_id()
+        rows = rows.select("*", rows.metadataColumn("_metadata").alias(FILE), row.alias(ROW))
+        if single:
+            rows = rows.where(F.col(ROW) % ROWS_OF_A_PARTITION >= leading)
+        if line_sep == "\n":
+            rows = _without_carriage_returns(rows, places)
+        if source.header == "none":
+            rows = rows.withColumn("c0", _without_mark(F.col("c0"), dialect))
+        parts.append(_as_text(rows, places, dialect, options))
+    values = {name: F.col(f"c{n}") for n, name in enumerate(names)}
+    return received(union(parts), source, values, corrupt=F.col(quote(PARSER_CORRUPT)))
 
 
-def parquet_columns(spark: SparkSession, source: Input, uris: list[str]) -> list[str]:
-    return spark.read.option("mergeSchema", "true").options(**dict(source.options)).parquet(*uris).columns
+def read_parquet(
+    spark: SparkSession, landing: Landing, source: Input, files: Mapping[LandedFile, ParquetLayout]
+) -> DataFrame:
+    """Parquet files with columns of the same names; read together are those with the same types."""
+    alike: dict[str, list[LandedFile]] = {}
+    for file, layout in files.items():
+        alike.setdefault(layout.schema, []).append(file)
+    options = {**landing.reader_options, **dict(source.options)}
+    parts = []
+    for some in alike.values():
+        layout = files[some[0]]
+        typed = spark.read.options(**options).parquet(*[landing.uri(f.path) for f in some])
+        types = {f.name: f.dataType for f in typed.schema.fields}
+        values = {name: _value(name, types[name], name in layout.nanoseconds) for name in layout.names}
+        row = F.monotonically_increasing_id()
+        rows = typed.select(*[v.alias(f"c{n}") for n, v in enumerate(values.values())],
+                            typed.metadataColumn("_metadata").alias(FILE), row.alias(ROW))  # fmt: skip
+        parts.append(received(rows, source, {name: F.col(f"c{n}") for n, name in enumerate(values)}))
+    return union(parts)
+
+
+def received(
+    raw: DataFrame,
+    source: Input,
+    values: Mapping[str, Column],
+    rescued: Column | None = None,
+    corrupt: Column | None = None,
+) -> DataFrame:
+    """The declared columns, ``_rescued``, ``_corrupt``, FILE and ROW of files' rows.
+
+    Args:
+        raw: rows with FILE and ROW.
+        values: the columns that the files have, by their names, as text.
+        rescued: a JSON object of what somebody else has rescued.
+        corrupt: what a parser could not read.
+    """
+    nothing = F.lit(None).cast("string")
+    rescued = nothing if rescued is None else rescued
+    others = {name: value for name, value in values.items() if name not in source.columns}
+    if others:
+        some = F.coalesce(*others.values()).isNotNull()
+        ours = F.when(some, F.to_json(F.struct(*[value.alias(name) for name, value in others.items()])))
+        # Both are JSON objects with something in them: one object out of two texts.
+        both = F.concat(
+            rescued.substr(F.lit(1), F.length(rescued) - 1), F.lit(","), ours.substr(F.lit(2), F.length(ours))
+        )
+        rescued = F.coalesce(both, rescued, ours)
+    return raw.select(
+        *[values.get(name, nothing).alias(name) for name in source.columns],
+        rescued.alias(RESCUED),
+        (nothing if corrupt is None else corrupt).alias(CORRUPT),
+        FILE,
+        ROW,
+    )
 
 
 def stamp(rows: DataFrame, source: Input, root: str, now: datetime, batch_id: int) -> DataFrame:
@@ -78,74 +197,120 @@ def stamp(rows: DataFrame, source: Input, root: str, now: datetime, batch_id: in
         root: the landing folder as it stands in the decoded addresses of its files.
         now: when the files were discovered; no file is taken to be younger.
     """
-    address = F.try_url_decode(F.replace(F.col("_file.file_path"), F.lit("+"), F.lit("%2B")))
-    path = F.expr("substring(address, instr(address, root) + length(root) + 1)")
-    rows = rows.select("*", address.alias("address"), F.lit(root).alias("root"))
+    file = F.col(quote(FILE))
+    address = F.try_url_decode(F.replace(file["file_path"], F.lit("+"), F.lit("%2B")))
+    path = F.substr(address, F.instr(address, F.lit(root)) + F.lit(len(root) + 1))
     return rows.select(
         *[F.col(quote(c)) for c in source.columns],
         RESCUED,
         CORRUPT,
         F.struct(
             path.alias("file"),
-            F.least(F.col("_file.file_modification_time"), F.lit(now)).alias("modified"),
-            F.col("_file.file_size").alias("size"),
-            F.col("_file.file_block_start").alias("block"),
-            F.col("_row_in_partition").alias("row"),
+            F.least(file["file_modification_time"], F.lit(now)).alias("modified"),
+            file["file_size"].alias("size"),
+            file["file_block_start"].alias("block"),
+            F.col(quote(ROW)).alias("row"),
         ).alias(SOURCE),
-        F.lit(now).cast("timestamp").alias("_ingested_at"),
-        F.lit(batch_id).cast("bigint").alias("_batch_id"),
+        F.lit(now).cast("timestamp").alias(INGESTED_AT),
+        F.lit(batch_id).cast("bigint").alias(BATCH_ID),
     )
 
 
 def is_corrupt(bronze: DataFrame) -> Column:
-    """Whether a bronze row could not be parsed, or holds bytes that could not be decoded."""
-    received = [c for c in bronze.columns if not c.startswith("_")]
-    undecodable = reduce(Column.__or__, [F.col(quote(c)).contains(UNDECODABLE) for c in received], F.lit(False))
-    return F.col(CORRUPT).isNotNull() | F.coalesce(undecodable, F.lit(False))
+    """Whether a bronze row could not be parsed, or holds what stands for bytes that could not be decoded."""
+    undecodable = [F.col(quote(c)).contains(UNDECODABLE) for c in received_columns(bronze)]
+    return F.col(CORRUPT).isNotNull() | F.coalesce(reduce(Column.__or__, undecodable, F.lit(False)), F.lit(False))
+
+
+def received_columns(bronze: DataFrame) -> list[str]:
+    """The columns of a bronze table that are received, not the suite's own."""
+    return [c for c in bronze.columns if c not in BOOKKEEPING]
 
 
 def union(parts: list[DataFrame]) -> DataFrame:
     return reduce(lambda some, more: some.unionByName(more, allowMissingColumns=True), parts)
 
 
-def received(raw: DataFrame, source: Input, names: Sequence[str]) -> DataFrame:
-    """The declared columns, ``_rescued``, ``_corrupt``, ``_file`` and ``_row_in_partition`` of files' rows.
+def as_text(field: StructField) -> Column:
+    """A typed column as text: JSON for what is nested, base64 for bytes that are no text."""
+    return _value(field.name, field.dataType, nanoseconds=False).alias(field.name)
 
-    Args:
-        raw: the columns ``names`` as text, ``_file`` (Spark's metadata of the file) and, where there are
-            any, what a parser could not read and what Auto Loader has rescued.
-    """
 
-    def column(name: str) -> Column:
-        return F.col(quote(name)) if name in names else F.lit(None).cast("string")
+def _value(name: str, type_: DataType, nanoseconds: bool) -> Column:
+    value, kind = F.col(quote(name)), type_.typeName()
+    if nanoseconds:
+        # Spark's instants have microseconds; what a value has beyond them stands behind them.
+        instant, rest = F.timestamp_micros(F.call_function("div", value, F.lit(1000))), F.pmod(value, F.lit(1000))
+        longer = F.concat(F.date_format(instant, "yyyy-MM-dd HH:mm:ss.SSSSSS"), F.lpad(rest.cast("string"), 3, "0"))
+        return F.when(rest == 0, instant.cast("string")).otherwise(longer)
+    if kind in ("struct", "array", "map"):
+        return F.to_json(value)
+    if kind in ("double", "float"):
+        return number_text(value)
+    return text_or_bytes(value) if kind == "binary" else value.cast("string")
 
-    others = undeclared(source, names)
-    rescued = F.col(RESCUED) if RESCUED in raw.columns else F.lit(None).cast("string")
-    if others:
-        some = reduce(Column.__or__, [column(n).isNotNull() for n in others])
-        ours = F.when(some, F.to_json(F.struct(*[column(n).alias(n) for n in others])))
-        # Both are JSON objects with something in them: one object out of two texts.
-        both = F.concat(
-            rescued.substr(F.lit(1), F.length(rescued) - 1), F.lit(","), ours.substr(F.lit(2), F.length(ours))
+
+def _csv_options(source: Input, dialect: Dialect, columns: int) -> dict[str, str]:
+    """What Spark is told of the source's dialect: where it finds fields among bytes, in those."""
+    options = {k: v for k, v in source.options if not k.startswith("cloudFiles.")}
+    if dialect.keeps_bytes:
+        options["encoding"] = BYTES_AS_TEXT
+        for name in {"sep", "lineSep", "nullValue"} & options.keys():
+            options[name] = options[name].encode().decode(BYTES_AS_TEXT)
+    if "sep" in options:
+        options["sep"] = options["sep"].replace("\\", "\\\\")
+    if columns >= MOST_COLUMNS:
+        options["maxColumns"] = str(columns + 1)
+    return options
+
+
+def _as_text(rows: DataFrame, places: list[str], dialect: Dialect, options: Mapping[str, str]) -> DataFrame:
+    """Rows whose values are bytes with the values as text; one with bytes that are no text is a corrupt record."""
+    if not dialect.keeps_bytes:
+        return rows
+    parsed = F.col(quote(PARSER_CORRUPT))
+
+    def text(value: Column) -> Column:
+        ascii_ = F.octet_length(value) == F.char_length(value)
+        return F.when(ascii_, value).otherwise(F.encode(value, BYTES_AS_TEXT).cast("string"))
+
+    def undecodable(value: Column) -> Column:
+        ascii_ = F.octet_length(value) == F.char_length(value)
+        wrong = (
+            F.lit(True)
+            if dialect.encoding == "us-ascii"
+            else ~F.is_valid_utf8(F.encode(value, BYTES_AS_TEXT).cast("string"))
         )
-        rescued = F.coalesce(both, rescued, ours)
-    parsed = PARSER_CORRUPT in raw.columns
-    corrupt = F.col(quote(PARSER_CORRUPT)) if parsed else F.lit(None).cast("string")
-    return raw.select(
-        *[column(n).alias(n) for n in source.columns],
-        rescued.alias(RESCUED),
-        corrupt.alias(CORRUPT),
-        "_file",
-        F.monotonically_increasing_id().alias("_row_in_partition"),
+        return ~ascii_ & wrong
+
+    # Joined by what is one byte in every encoding, bytes of two cells never make a character.
+    joined = F.concat_ws(",", *places)
+    written = {name: options[name] for name in ("sep", "quote", "escape") if name in options}
+    line = F.coalesce(parsed, F.to_csv(F.struct(*places), written))
+    bad = undecodable(F.concat_ws(",", joined, parsed))
+    corrupt = F.when(bad, F.concat(F.lit(BYTES), F.base64(F.encode(line, BYTES_AS_TEXT)))).otherwise(text(parsed))
+    rows = rows.select("*", bad.alias("bad"))
+    return rows.select(
+        *[F.when(~F.col("bad"), text(F.col(p))).alias(p) for p in places], corrupt.alias(PARSER_CORRUPT), FILE, ROW
     )
 
 
-def as_text(field: StructField) -> Column:
-    """A typed column as text: JSON for what is nested."""
-    value = F.col(quote(field.name))
-    nested = field.dataType.typeName() in ("struct", "array", "map")
-    return (F.to_json(value) if nested else value.cast("string")).alias(field.name)
+def _without_mark(value: Column, dialect: Dialect) -> Column:
+    """The first value of a file without a byte order mark, and without the quotes that it has kept behind one."""
+    mark = BYTE_ORDER_MARK if dialect.keeps_bytes else "\ufeff"
+    bare = F.substr(value, F.lit(len(mark) + 1))
+    quoted = F.startswith(bare, F.lit(dialect.quote)) & F.endswith(bare, F.lit(dialect.quote)) & (F.length(bare) > 1)
+    unquoted = F.substr(bare, F.lit(2), F.length(bare) - 2)
+    return F.when(F.startswith(value, F.lit(mark)), F.when(quoted, unquoted).otherwise(bare)).otherwise(value)
+
+
+def _without_carriage_returns(rows: DataFrame, places: list[str]) -> DataFrame:
+    """Rows of a file with both CRLF and LF, read line feed by line feed: a carriage return ends no value, nor is it a row."""
+    last, parsed = F.col(places[-1]), F.col(quote(PARSER_CORRUPT))
+    blank = (parsed if len(places) > 1 else last).eqNullSafe("\r")
+    ended = F.when(last.endswith("\r"), F.nullif(F.substr(last, F.lit(1), F.length(last) - 1), F.lit("")))
+    return rows.where(~blank).withColumn(places[-1], F.when(last.endswith("\r"), ended).otherwise(last))
 
 
 def _strings(names: Sequence[str]) -> StructType:
-    return StructType([StructField(n, StringType()) for n in (*names, PARSER_CORRUPT)])
+    return StructType([StructField(n, StringType()) for n in names])

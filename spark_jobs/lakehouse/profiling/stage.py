@@ -10,10 +10,12 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse import reader_options
 from lakehouse.contracts import Contract
 from lakehouse.errors import ConfigurationError, UsageError
 from lakehouse.ingestion import readers
-from lakehouse.ingestion.landing import Landing, Unreadable, is_uri
+from lakehouse.ingestion.landing import LandedFile, Landing, Unreadable, is_uri
+from lakehouse.ingestion.layouts import Layout, layouts
 from lakehouse.odcs import load_contract
 from lakehouse.profiling import matching, measure, proposal
 from lakehouse.report import RunReport
@@ -32,6 +34,7 @@ def profile_files(
 
     Raises:
         UsageError: there is nothing to read, or it is not of the named format.
+        ConfigurationError: an option cannot have its value.
     """
     if not is_uri(location):
         location = str(Path(location).absolute())
@@ -52,25 +55,28 @@ def profile_files(
     guessed = format_ or (kinds.pop() if len(kinds) == 1 else "")
     if not guessed:
         raise UsageError("the format of the files is not clear", where=location, todo="Give --format.")
+    options = dict(reader_options.checked(guessed, options, "the arguments"))
     source = _input(name, guessed, options)
-    uris = [landing.uri(f.path) for f in files if f.size]
-    if not uris:
+    sound: dict[LandedFile, Layout] = {}
+    for file, layout in layouts(landing, source, [f for f in files if f.size]).items():
+        if isinstance(layout, Unreadable):
+            raise UsageError(f"{file.path}: {layout}", where=location, todo="Mend or leave out the file.")
+        if sound and guessed == "csv" and layout.names != next(iter(sound.values())).names:
+            report.warn(f"{file.path} has other columns: {', '.join(layout.names)}; it is left out")
+        elif layout.has_rows:
+            sound[file] = layout
+    if not sound:
         raise UsageError("all files are empty", where=location, todo="Profile files with rows.")
-    if guessed == "csv":
-        names: list[str] = []
-        for file, header in landing.headers(source, [f for f in files if f.size]).items():
-            if isinstance(header, Unreadable):
-                raise UsageError(f"{file.path}: {header}", where=location, todo="Mend or leave out the file.")
-            if names and list(header) != names:
-                report.warn(f"{file.path} has other columns: {', '.join(header)}; it is left out")
-                uris.remove(landing.uri(file.path))
-            names = names or list(header)
-    elif guessed == "json":
-        names = readers.json_keys(spark, uris)
+    if guessed == "json":
+        keys = readers.json_keys(readers.json_lines(spark, landing, source, sound), ())
+        names = sorted({key for found in keys.values() for key in found})
     else:
-        names = readers.parquet_columns(spark, source, uris)
+        names = list(dict.fromkeys(name for layout in sound.values() for name in layout.names))
     declared = _input(name, guessed, options, tuple(names))
-    rows = readers.read(spark, declared, names, uris)
+    alike: dict[tuple[str, ...], dict[LandedFile, Layout]] = {}
+    for file, layout in sound.items():
+        alike.setdefault(layout.names, {})[file] = layout
+    rows = readers.union([readers.read(spark, landing, declared, some) for some in alike.values()])
     corrupt = F.col(readers.CORRUPT).isNotNull()
     sample = rows.limit(limit) if limit else rows
     # Every column is asked for: of a line that is read in part, Spark does not tell whether it is sound.

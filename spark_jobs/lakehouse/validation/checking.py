@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
 from lakehouse.contracts import FAIL, Column, Contract
+from lakehouse.sql import quote
 from lakehouse.validation import rules, values
 from lakehouse.validation.mapping import DELETED, ROW, SEQUENCE
 
@@ -146,13 +147,13 @@ def _given(mapped: DataFrame, name: str) -> SparkColumn:
     """The value as trimmed text, null when missing."""
     if name not in mapped.columns:
         return F.lit(None).cast("string")
-    return values.text(F.col(f"`{name}`").cast("string"))
+    return values.text(F.col(quote(name)).cast("string"))
 
 
 def _typed(mapped: DataFrame, column: Column) -> SparkColumn:
     given = F.col(f"_text_{column.name}")
     if column.name in mapped.columns and mapped.schema[column.name].dataType.simpleString() == column.type != "string":
-        value = F.col(f"`{column.name}`")
+        value = F.col(quote(column.name))
     else:
         value = values.read(column, given)
     if column.default is not None:

@@ -11,6 +11,7 @@ from lakehouse.contracts import Contract, select_entities
 from lakehouse.errors import UsageError
 from lakehouse.progress import VOID, Progress
 from lakehouse.session import prepare
+from lakehouse.sql import quote
 from lakehouse.validation import publishing, replay
 
 PATCH = ("id", "column", "value")
@@ -98,7 +99,7 @@ def _patch(context: Context, path: str) -> DataFrame:
         found = lines.csv(path).columns
         if found != list(PATCH):
             raise UsageError(f"--patch {path}: columns {', '.join(found)}", todo=f"They must be {', '.join(PATCH)}.")
-        ddl = ", ".join(f"`{c}` STRING" for c in (*PATCH, CORRUPT))
+        ddl = ", ".join(f"{quote(c)} STRING" for c in (*PATCH, CORRUPT))
         patch = lines.option("columnNameOfCorruptRecord", CORRUPT).schema(ddl).csv(path)
         wrong = patch.where(F.col(CORRUPT).isNotNull()).select(CORRUPT, *PATCH).first()
     except AnalysisException as error:

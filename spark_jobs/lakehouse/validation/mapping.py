@@ -10,7 +10,9 @@ from pyspark.sql import functions as F
 
 from lakehouse.contracts import Contract
 from lakehouse.errors import ConfigurationError
+from lakehouse.ingestion.readers import received_columns
 from lakehouse.sources import Input
+from lakehouse.sql import quote
 
 ROW, SEQUENCE, DELETED = "_row", "_sequence", "_deleted"
 MAY_DROP = re.compile(
@@ -23,7 +25,7 @@ LOOKS_AROUND = re.compile(r"\bover\b|\bselect\b.*\bselect\b|\(\s*select\b|\bfrom
 """SQL in which a row's values may depend on other rows: windows, subqueries and joins."""
 
 
-KEY, TOMBSTONE = "_key", "_tombstone"
+OF_MESSAGES = KEY, TOMBSTONE = "_key", "_tombstone"
 """Of a message: its key as text, and whether it has no value, which deletes that key."""
 
 
@@ -42,7 +44,7 @@ def placed(messages: DataFrame) -> DataFrame:
     )
     others = [c for c in messages.columns if c != "_source"]
     return messages.select(
-        *[F.col(f"`{c}`") for c in others],
+        *[F.col(quote(c)) for c in others],
         message["key"].alias(KEY),
         message["tombstone"].alias(TOMBSTONE),
         place.alias("_source"),
@@ -54,16 +56,16 @@ def raw_rows(bronze: DataFrame) -> DataFrame:
 
     Of messages, ``_key`` and ``_tombstone`` are there as well.
     """
-    received = [c for c in bronze.columns if not c.startswith("_")]
+    of_messages = [c for c in OF_MESSAGES if c in bronze.columns]
+    received = [c for c in received_columns(bronze) if c not in of_messages]
     row = F.struct(
         F.col("_source").alias("source"),
         F.col("_ingested_at").alias("ingested_at"),
         F.col("_batch_id").alias("bronze_batch"),
-        F.struct(*[F.col(f"`{c}`") for c in received], "_rescued").alias("raw"),
+        F.struct(*[F.col(quote(c)) for c in received], "_rescued").alias("raw"),
         F.col("_corrupt").alias("corrupt"),
     )
-    of_messages = [c for c in (KEY, TOMBSTONE) if c in bronze.columns]
-    return bronze.select(*[F.col(f"`{c}`") for c in received], *of_messages, row.alias(ROW))
+    return bronze.select(*[F.col(quote(c)) for c in received], *of_messages, row.alias(ROW))
 
 
 def map_rows(raw: DataFrame, source: Input, contract: Contract) -> DataFrame:

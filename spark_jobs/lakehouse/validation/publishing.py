@@ -18,6 +18,7 @@ from lakehouse.errors import ConfigurationError, InternalError, LakehouseError, 
 from lakehouse.ingestion.readers import is_corrupt
 from lakehouse.progress import Batch
 from lakehouse.sources import Input
+from lakehouse.sql import quote
 from lakehouse.validation import checking, mapping, quarantine, rules
 
 
@@ -121,7 +122,7 @@ def known_keys(context: Context, parent: Contract) -> DataFrame:
     Of one version of each table: a batch is read twice, and must see the same parents both times.
     """
     (key,) = parent.keys
-    typed = f"`{key}` STRING"
+    typed = f"{quote(key)} STRING"
     merged = context.warehouse.read_or_empty(f"silver.{parent.name}", typed, version="newest").select(key)
     staged = context.warehouse.read_or_empty(
         f"staged.{parent.name}", f"{typed}, {mapping.DELETED} BOOLEAN", version="newest"

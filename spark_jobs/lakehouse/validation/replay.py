@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from lakehouse.cli import Context
 from lakehouse.contracts import Contract
 from lakehouse.errors import ConfigurationError, InternalError, UsageError
-from lakehouse.ingestion.readers import is_corrupt
+from lakehouse.ingestion.readers import is_corrupt, received_columns
 from lakehouse.progress import Batch, Progress
 from lakehouse.sources import Input
 from lakehouse.sql import quote
@@ -27,6 +27,8 @@ from lakehouse.validation import checking, mapping, publishing, quarantine
 from lakehouse.validation.quarantine import DISCARDED, OPEN, REPLAYED
 
 DETAIL = "replay"
+FIXED, FIX = "lakehouse fixed row", "lakehouse fix"
+"""Beside a bronze table's columns, whatever those are called: the id of a corrected row, and its corrected values."""
 RAW_ID = "_raw_id"
 """A raw row's id beside a contract's columns, of which none begins with an underscore."""
 
@@ -185,11 +187,7 @@ def _accepted_in_part(context: Context, contract: Contract, source: Input, patch
 
 def _received(context: Context, source: Input) -> list[str]:
     table = f"bronze.{source.name}"
-    return (
-        [c for c in context.warehouse.read(table).columns if not c.startswith("_")]
-        if context.warehouse.exists(table)
-        else []
-    )
+    return received_columns(context.warehouse.read(table)) if context.warehouse.exists(table) else []
 
 
 def _checked_again(
@@ -198,28 +196,28 @@ def _checked_again(
 ) -> DataFrame:  # fmt: skip
     """The selected raw rows, mapped and checked as they are now; with ``_raw_id``."""
     bronze = publishing.bronze_rows(context, source, batches)
-    bronze = bronze.withColumn("_id", quarantine.row_id(source.name, F.col("_source")))
     if corrections is not None:
-        bronze = _laid_over(bronze, corrections)
+        bronze = _laid_over(bronze, source, corrections)
     good = mapping.raw_rows(bronze.where(~is_corrupt(bronze)))
     checked = publishing.check(source, contract, good, publishing.known_rows(context, contract))
     checked = checked.withColumn(RAW_ID, quarantine.row_id(source.name, F.col(f"{mapping.ROW}.source")))
     return checked.join(rows.select(F.col("id").alias(RAW_ID)).distinct(), RAW_ID, "left_semi")
 
 
-def _laid_over(bronze: DataFrame, corrections: DataFrame) -> DataFrame:
+def _laid_over(bronze: DataFrame, source: Input, corrections: DataFrame) -> DataFrame:
     """Bronze rows with corrected values; of a line that could not be parsed, only those count."""
-    received = [c for c in bronze.columns if not c.startswith("_")]
-    fixes = corrections.select(F.col("id").alias("_fixed"), F.col("fix").alias("_fix"))
-    joined = bronze.join(F.broadcast(fixes), F.col("_id") == F.col("_fixed"), "left")
-    fix, unparsed = F.col("_fix"), F.col("_corrupt").isNotNull() & F.col("_fixed").isNotNull()
+    received = [c for c in received_columns(bronze) if c not in mapping.OF_MESSAGES]
+    fixes = corrections.select(F.col("id").alias(FIXED), F.col("fix").alias(FIX))
+    place = quarantine.row_id(source.name, F.col("_source"))
+    joined = bronze.join(F.broadcast(fixes), place == F.col(FIXED), "left")
+    fix, unparsed = F.col(FIX), F.col("_corrupt").isNotNull() & F.col(FIXED).isNotNull()
 
     def value(name: str) -> Column:
         kept = F.when(~unparsed, F.col(quote(name)))
         return F.when(F.map_contains_key(fix, name), F.element_at(fix, name)).otherwise(kept).alias(name)
 
-    others = [c for c in bronze.columns if c.startswith("_") and c != "_corrupt"]
-    still = F.when(F.col("_fixed").isNull(), F.col("_corrupt")).alias("_corrupt")
+    others = [c for c in bronze.columns if c not in (*received, "_corrupt")]
+    still = F.when(F.col(FIXED).isNull(), F.col("_corrupt")).alias("_corrupt")
     return joined.select(*[value(c) for c in received], *others, still)
 
 

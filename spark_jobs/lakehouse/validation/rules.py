@@ -16,6 +16,7 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import functions as F
 
 from lakehouse.contracts import FAIL, REJECT, WARN, Column, Contract
+from lakehouse.sql import quote
 from lakehouse.validation.mapping import DELETED, ROW, SEQUENCE
 
 CONTROL_CHARACTER = r"[\x00-\x1f\x7f-\x9f]"
@@ -82,7 +83,7 @@ def _table_checks(contract: Contract) -> list[Check]:
 
 
 def _column_checks(column: Column) -> list[Check]:
-    given, typed = _given(column), F.col(f"`{column.name}`")
+    given, typed = _given(column), F.col(quote(column.name))
     # A deletion needs nothing but its key.
     alive = F.lit(True) if column.key else ~F.col(DELETED)
 

@@ -1,0 +1,331 @@
+"""What a CSV file looks like before Spark reads it: its columns, where its rows begin, how its lines end.
+
+Spark's parser takes the first record that is no blank line and no comment for the header, and the first line
+break for all. A file for which that is right is read as it is; of any other, what is found here tells Spark
+where to begin, or the person who delivered it what is the matter.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from lakehouse.ingestion.landing import CHUNK_BYTES, Unreadable
+from lakehouse.sources import Input
+
+HEAD_BYTES = 1 << 20
+SHOWN = 60
+"""Characters of a header that a message quotes."""
+BYTES_AS_TEXT = "iso-8859-1"
+"""In this encoding each byte is a character, so that none is lost while Spark finds the fields."""
+NUL = "holds NUL bytes: not text, or not in UTF-8; declare its encoding in source.yaml"
+EXCEL_SEPARATOR = re.compile(r"sep=(.{1,2})", re.IGNORECASE)
+"""A first line by which Excel is told the separator."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a source writes CSV. Of ``line_sep``, empty is LF, CRLF or CR, whatever the file begins with."""
+
+    sep: str = ","
+    quote: str = '"'
+    escape: str = '"'
+    comment: str = ""
+    encoding: str = "utf-8"
+    line_sep: str = ""
+    null: str = ""
+    skip_blanks: bool = False
+
+    @classmethod
+    def of(cls, source: Input) -> Dialect:
+        options = dict(source.options)
+        return cls(
+            sep=options.get("sep", ","),
+            quote=options.get("quote", '"'),
+            escape=options.get("escape", '"'),
+            comment=options.get("comment", ""),
+            encoding=options.get("encoding", "utf-8").lower(),
+            line_sep=options.get("lineSep", ""),
+            null=options.get("nullValue", ""),
+            skip_blanks=options.get("ignoreLeadingWhiteSpace", "false").lower() == "true",
+        )
+
+    @property
+    def keeps_bytes(self) -> bool:
+        """Whether Spark is to find the fields among bytes, which become text afterwards."""
+        return self.encoding in ("utf-8", "us-ascii") and (self.quote + self.escape + self.comment).isascii()
+
+    @property
+    def single_byte(self) -> bool:
+        """Whether a quote and a line break are one byte each, and that byte is nothing else."""
+        return self.encoding in ("utf-8", "us-ascii", "iso-8859-1") and self.quote.isascii()
+
+    @property
+    def doubles_quotes(self) -> bool:
+        """Whether quotes come in pairs, as in RFC 4180."""
+        return self.quote != "" and self.escape == self.quote and not self.comment and not self.line_sep
+
+
+@dataclass(frozen=True)
+class CsvLayout:
+    """Where the rows of a file begin, and how they are told apart.
+
+    Attributes:
+        names: of the columns, in their order.
+        leading: records before the first row, the header included, blank lines and comments not.
+        line_sep: what ends a line, where Spark must be told.
+        has_rows: whether anything comes behind the header.
+        remark: what a person should know of the file.
+    """
+
+    names: tuple[str, ...]
+    leading: int = 1
+    line_sep: str = ""
+    has_rows: bool = True
+    remark: str | None = None
+
+
+def layout(source: Input, read: Callable[[], BinaryIO]) -> CsvLayout:
+    """The layout of one file.
+
+    Args:
+        read: opens the file's content, unpacked.
+
+    Raises:
+        Unreadable: it cannot be read as it is; the message says why.
+    """
+    dialect = Dialect.of(source)
+    with read() as stream:
+        head = stream.read(HEAD_BYTES)
+        if b"\0" in head and dialect.single_byte:
+            raise Unreadable(NUL)
+        text, rest_follows = _decoded(head, dialect), len(head) == HEAD_BYTES
+        found = _header(source, dialect, text, rest_follows)
+        counted = _Counted(dialect, head)
+        while chunk := stream.read(CHUNK_BYTES) if dialect.single_byte else b"":
+            counted.add(chunk)
+    if counted.nul:
+        raise Unreadable(NUL)
+    opened, breaks = False, counted.breaks
+    if dialect.doubles_quotes and (counted.quotes % 2 or (len(breaks) > 1 and counted.quotes)):
+        # In RFC 4180 quotes come in pairs. One that stays open would take all lines after it into its cell.
+        with read() as stream:
+            opened, breaks = _quoting(stream, dialect)
+        if opened and counted.quotes % 2:
+            raise Unreadable("a quoted field never ends: the file is cut short, or a quote is missing")
+    line_sep = _line_sep(counted.first_break, breaks, certain=dialect.doubles_quotes or not counted.quotes)
+    return CsvLayout(found.names, found.leading, line_sep, found.has_rows, found.remark)
+
+
+def _line_sep(first: bytes, breaks: set[bytes], *, certain: bool) -> str:
+    """What Spark must be told of the line breaks of a file; raises Unreadable for those that it cannot tell apart.
+
+    By itself it takes the first kind of line break for all, and would make one row of two that end otherwise.
+
+    Args:
+        first: the file's first line break.
+        breaks: those that end a row, if that is ``certain``.
+    """
+    others = breaks - {first, *([b"\r"] if first == b"\r\n" else [])}
+    # Where LF ends a row, CRLF does too.
+    if first in (b"", b"\n") or not others:
+        return ""
+    if first == b"\r\n" and certain:
+        return "\n"
+    raise Unreadable("its lines end in several ways (CRLF, LF, CR), which cannot be told apart: write one of them")
+
+
+def _decoded(head: bytes, dialect: Dialect) -> str:
+    """The head as text without a byte order mark; of a file in UTF-8, only its first lines must be text."""
+    first = head.split(b"\n", 1)[0] if dialect.single_byte else head
+    try:
+        codecs.getincrementaldecoder(dialect.encoding)().decode(first, final=False)
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"its first line is not {dialect.encoding}; declare the encoding in source.yaml") from error
+    return head.decode(dialect.encoding, errors="replace").removeprefix("\ufeff")
+
+
+def _header(source: Input, dialect: Dialect, text: str, rest_follows: bool) -> CsvLayout:
+    """Names and leading records by the first records of a file; raises Unreadable."""
+    leading = 0
+    if source.skip_lines:
+        lines = re.compile(re.escape(dialect.line_sep) if dialect.line_sep else r"\r\n|\n|\r")
+        ends = [m.end() for _, m in zip(range(source.skip_lines), lines.finditer(text), strict=False)]
+        skipped = text[: ends[-1] if len(ends) == source.skip_lines else len(text)]
+        leading = len(list(_records(skipped, dialect, whole=True)))
+        text = text[len(skipped) :]
+    records = _records(text, dialect)
+    if source.header == "none":
+        first = next(records, None)
+        remark = None
+        if first is not None and {_plain(n) for n in first} >= {_plain(n) for n in source.columns}:
+            remark = "its first row names the columns, and is taken for a row: does it have a header?"
+        return CsvLayout(source.columns, leading, has_rows=first is not None or rest_follows, remark=remark)
+    if (first := next(records, None)) is not None and (told := EXCEL_SEPARATOR.fullmatch(dialect.sep.join(first))):
+        if told[1] != dialect.sep:
+            raise Unreadable(f"its first line says that fields end with {told[1]!r}: declare sep in source.yaml")
+        leading, first = leading + 1, next(records, None)
+    while first is not None and not any(name.strip() for name in first):
+        leading, first = leading + 1, next(records, None)
+    if first is None:
+        if rest_follows:
+            raise Unreadable(f"has no header within its first {HEAD_BYTES:,} bytes")
+        return CsvLayout((), leading, has_rows=False)
+    second = next(records, None)
+    if second is None and rest_follows:
+        raise Unreadable(f"its header is longer than {HEAD_BYTES:,} bytes")
+    if "\ufffd" in "".join(first):
+        raise Unreadable(f"its header is not {dialect.encoding}; declare the encoding in source.yaml")
+    names = _named([name.strip() for name in first])
+    _fits(source, dialect, names)
+    return CsvLayout(names, leading + 1, has_rows=second is not None)
+
+
+def _named(given: list[str]) -> tuple[str, ...]:
+    """The names of a header; a column without one is called by its place, as Spark does. Raises Unreadable."""
+    names = [name or f"_c{n}" for n, name in enumerate(given)]
+    if len(set(names)) != len(names):
+        twice = sorted({n for n in names if names.count(n) > 1})
+        raise Unreadable(f"its header names a column twice: {', '.join(repr(n) for n in twice[:5])}")
+    return tuple(names)
+
+
+def _fits(source: Input, dialect: Dialect, names: tuple[str, ...]) -> None:
+    """Raise Unreadable for a header that has nothing of what the source declares: its first row would be lost."""
+    # A source that forbids undeclared columns says so in its own words.
+    if (
+        not source.columns
+        or source.schema_mode == "fail"
+        or {_plain(n) for n in names} & {_plain(n) for n in source.columns}
+    ):
+        return
+    seen = dialect.sep.join(names)
+    seen = seen if len(seen) <= SHOWN else f"{seen[:SHOWN]}..."
+    others = [s for s in (",", ";", "\t", "|") if s != dialect.sep and any(s in name for name in names)]
+    advice = f"is sep {others[0]!r}" if others else "is it another file, or one without a header (header: none)"
+    raise Unreadable(f"its first row has none of the declared columns, but {seen!r}: {advice}?")
+
+
+def _plain(name: str) -> str:
+    """A name as far as it tells columns apart for a person."""
+    return re.sub(r"[\W_]+", "", name.lower())
+
+
+def _records(text: str, dialect: Dialect, whole: bool = False) -> Iterator[list[str]]:
+    """The records of a text as Spark's parser finds them: blank lines and comments are none.
+
+    Raises:
+        Unreadable: with ``whole``, if the text ends within a quoted field.
+    """
+    breaks = re.escape(dialect.line_sep) if dialect.line_sep else r"\r\n|\n|\r"
+    line_end, ends = re.compile(breaks), re.compile(f"{re.escape(dialect.sep)}|{breaks}")
+    quote, place = dialect.quote, 0
+    while place < len(text):
+        if found := line_end.match(text, place):
+            place = found.end()
+            continue
+        if dialect.comment and text.startswith(dialect.comment, place):
+            found = line_end.search(text, place)
+            place = found.end() if found else len(text)
+            continue
+        record: list[str] = []
+        while True:
+            begin = place
+            while dialect.skip_blanks and text[begin : begin + 1] in (" ", "\t"):
+                begin += 1
+            value, place = "", place
+            if quote and text.startswith(quote, begin):
+                closed, value, place = _quoted(text, begin + 1, dialect)
+                if not closed and whole:
+                    raise Unreadable("a quote opens in the lines to skip, and does not close in them")
+            found = ends.search(text, place)
+            record.append(value + text[place : found.start() if found else len(text)])
+            place = found.end() if found else len(text)
+            if found is None or line_end.fullmatch(found[0]):
+                break
+        yield record
+
+
+def _quoted(text: str, place: int, dialect: Dialect) -> tuple[bool, str, int]:
+    """Whether a quoted field closes, its value so far, and the place behind its closing quote."""
+    value = ""
+    while True:
+        at = text.find(dialect.quote, place)
+        if at < 0:
+            return False, value + text[place:], len(text)
+        if dialect.escape == dialect.quote:
+            if text.startswith(dialect.quote, at + 1):
+                value, place = value + text[place : at + 1], at + 2
+                continue
+        elif dialect.escape and text[place:at].endswith(dialect.escape):
+            value, place = value + text[place : at - 1] + dialect.quote, at + 1
+            continue
+        return True, value + text[place:at], at + 1
+
+
+class _Counted:
+    """What is counted of a file's bytes while it streams by."""
+
+    def __init__(self, dialect: Dialect, head: bytes) -> None:
+        self._counts = dialect.single_byte and not dialect.line_sep
+        self._quote = dialect.quote.encode("ascii") if dialect.single_byte and dialect.quote else b""
+        self.nul, self.quotes, self._cr, self._lf, self._crlf, self._last = False, 0, 0, 0, 0, b""
+        first = re.search(rb"\r\n?|\n", head)
+        self.first_break = first[0] if first else b""
+        self.add(head)
+
+    def add(self, chunk: bytes) -> None:
+        if not self._counts:
+            return
+        self.nul = self.nul or b"\0" in chunk
+        self.quotes += chunk.count(self._quote) if self._quote else 0
+        self._cr += chunk.count(b"\r")
+        self._lf += chunk.count(b"\n")
+        # A pair may lie across two chunks.
+        self._crlf += chunk.count(b"\r\n") + (self._last == b"\r" and chunk[:1] == b"\n")
+        self._last = chunk[-1:]
+
+    @property
+    def breaks(self) -> set[bytes]:
+        """The kinds of line breaks there are, inside of quotes and outside; CR alone counts only where it came first."""
+        kinds = {b"\r\n": self._crlf, b"\n": self._lf - self._crlf}
+        found = {kind for kind, number in kinds.items() if number}
+        return found | {b"\r"} if self.first_break == b"\r" else found
+
+
+def _quoting(stream: BinaryIO, dialect: Dialect) -> tuple[bool, set[bytes]]:
+    """Whether a file ends inside a quoted field, and the kinds of line breaks outside of quotes.
+
+    A quote at the beginning of a field opens it, two quotes within it are one of its characters, and
+    the next one closes it; a quote elsewhere is a character like others.
+    """
+    quote = dialect.quote.encode("ascii")
+    begins = (b"\n", b"\r", dialect.sep.encode(dialect.encoding)[-1:])
+    token = re.compile(re.escape(quote) + rb"|\r\n|\r|\n")
+    # The byte before the place that has been reached is kept, and so is the last one of a chunk: two
+    # quotes in a row must be seen together.
+    buffer, place, opened, breaks = b"\n", 1, False, set[bytes]()
+    chunk = stream.read(CHUNK_BYTES).removeprefix(codecs.BOM_UTF8)
+    while True:
+        buffer, place = buffer[place - 1 :] + chunk, 1
+        end = len(buffer) - (1 if chunk else 0)
+        while place < end:
+            found = token.search(buffer, place, end)
+            if found is None:
+                place = end
+            elif found[0] != quote:
+                end_of_line = b"\r\n" if found[0] == b"\r" and buffer[found.end() :][:1] == b"\n" else found[0]
+                if not opened:
+                    breaks.add(end_of_line)
+                place = found.start() + len(end_of_line)
+            elif opened and buffer[found.end() : found.end() + 1] == quote:
+                place = found.end() + 1
+            else:
+                opened = not opened and buffer[found.start() - 1 : found.start()] in begins
+                place = found.end()
+        if not chunk:
+            return opened, breaks
+        chunk = stream.read(CHUNK_BYTES)
