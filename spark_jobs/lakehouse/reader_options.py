@@ -63,6 +63,15 @@ REFUSED = {
     ),
 }  # fmt: skip
 """Options of Spark's readers, in lower case, that would change what is read, and what to do instead."""
+ALSO_CALLED = {
+    "separator": "sep",
+    "lineseparator": "lineSep",
+    "quotechar": "quote",
+    "escapechar": "escape",
+    "commentchar": "comment",
+    "nullvalues": "nullValue",
+}
+"""What other readers call an option, for the sake of who writes it so, or nearly so."""
 ONE_CHARACTER = ("quote", "escape", "comment")
 ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f", "\\": "\\", "'": "'", '"': '"'}
 
@@ -84,8 +93,9 @@ def checked(format_: str, options: Mapping[str, str], where: str) -> tuple[tuple
                 continue
             raise ConfigurationError(f"option '{given}'", where=where, todo=_advice(format_, given, known))
         found[name] = _value(format_, name, value, where)
-    characters = [found[n] for n in ("sep", *ONE_CHARACTER) if found.get(n) and n != "escape"]
-    if len(set(characters)) != len(characters):
+    defaults = {"sep": ",", "quote": '"', "comment": ""}
+    characters = [c for c in ((defaults | found)[name] for name in defaults) if c]
+    if format_ == "csv" and len(set(characters)) != len(characters):
         raise ConfigurationError("sep, quote and comment are not all different", where=where, todo="Change one.")
     return tuple(found.items())
 
@@ -94,8 +104,9 @@ def _advice(format_: str, given: str, known: Mapping[str, str]) -> str:
     reason = REFUSED.get(given.lower())
     if reason is None and format_ == "kafka" and given.lower().startswith("kafka."):
         reason = _OFFSETS
-    if reason is None and (near := get_close_matches(given.lower(), known, 1)):
-        reason = f"There is no such option for {format_}; is {known[near[0]]} meant?"
+    names = {n: name for n, name in ALSO_CALLED.items() if name in known.values()} | dict(known)
+    if reason is None and (near := get_close_matches(given.lower(), names, 1)):
+        reason = f"There is no such option for {format_}; is {names[near[0]]} meant?"
     return reason or f"There is no such option for {format_}; there are: {', '.join(ALLOWED[format_])}."
 
 

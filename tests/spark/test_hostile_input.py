@@ -7,6 +7,7 @@ became of the file.
 
 from __future__ import annotations
 
+import base64
 import bz2
 import codecs
 import gzip
@@ -56,6 +57,11 @@ def aside(reason: str) -> Outcome:
     return Outcome(set_aside=reason)
 
 
+def bad2(rule: str) -> Outcome:
+    """Two rows that break the same rule."""
+    return Outcome(rejected=[[rule], [rule]])
+
+
 NOTHING, CORRUPT = Outcome(), bad("corrupt_record")
 
 
@@ -86,7 +92,40 @@ CSV_CASES: dict[str, tuple[bytes, Outcome]] = {
     "utf-16": (cell(note="a").decode().encode("utf-16"), aside("NUL bytes")),
     "header in latin-1": ("id,kind,größe\nK,new,1\n".encode("latin-1"), aside("first line is not utf-8")),
     "parquet named csv": (b"PAR1\x15\x04\x15\x00\x00\x00PAR1", aside("NUL bytes")),
-    "not csv at all": (b"<html><body>502 Bad Gateway</body></html>\n", NOTHING),
+    "not csv at all": (b"<html><body>502 Bad Gateway</body></html>\n", aside("none of the declared columns")),
+    "one row and no header": (b"K,new,,,,,,,a\n", aside("none of the declared columns, but 'K,new,")),
+    "another separator": (cell(note="a").replace(b",", b";"), aside("is sep ';'?")),
+    "byte order mark before quotes": (
+        codecs.BOM_UTF8 + cell(note="a").replace(b"id,", b'"id",', 1),
+        ok(id="K", note="a"),
+    ),
+    "blank line before the header": (b"\n\r\n" + cell(note="a"), ok(id="K", note="a")),
+    "separators before the header": (b",,,\n  \n" + cell(note="a"), ok(id="K", note="a")),
+    "separator told to excel": (b"sep=,\r\n" + cell(note="a").replace(b"\n", b"\r\n"), ok(id="K", note="a")),
+    "two columns without a name": (csv("K,new,x,y", "id,kind,,"), ok(id="K")),
+    "crlf header and lf rows": (
+        csv("K,new,,,,,,,a\nL,new,,,,,,,b", f"{HEADER}\r"),
+        Outcome([{"id": "K", "note": "a"}, {"id": "L", "note": "b"}]),
+    ),
+    "crlf and lf rows with a blank line": (
+        csv('K,new,,,,,,,"a"\r\n\r\nL,new,,,,,,,\r\nM,new,,,,,,,c', f"{HEADER}\r"),
+        Outcome([{"id": "K", "note": "a"}, {"id": "L", "note": None}, {"id": "M", "note": "c"}]),
+    ),
+    "lf header and crlf rows": (
+        csv("K,new,,,,,,,a\r\nL,new,,,,,,,b\r"),
+        Outcome([{"id": "K", "note": "a"}, {"id": "L", "note": "b"}]),
+    ),
+    "names of the reader's own": (
+        csv("K,new,1,2,3,4,5,6,7", "id,kind,_file,_metadata,_rescued,_corrupt,lakehouse corrupt record,c0,`x`.y"),
+        ok(id="K"),
+    ),
+    "3,000 columns": (
+        csv("K,new," + ",".join(map(str, range(3000))), "id,kind," + ",".join(f"n{n}" for n in range(3000))),
+        ok(id="K"),
+    ),
+    "10:30": (cell(note="a colon in its name"), ok(note="a colon in its name")),
+    "caf\u00e9 [1] {2} *?\\ %41+#": (cell(note="a"), ok(id="K", note="a")),
+    "stale checksum": (cell(note="a"), ok(id="K", note="a")),
     # Rows
     "too few fields": (csv("K,new,1"), CORRUPT),
     "too many fields": (csv("K,new" + "," * 12), CORRUPT),
@@ -177,7 +216,38 @@ JSON_CASES: dict[str, tuple[bytes, Outcome]] = {
         ok(amount="9007199254740993.00"),
     ),
     "null": (line(note=None), ok(note=None)),
-    "nested": (line(note={"a": [1, {"b": "ü"}]}), ok(note='{"a": [1, {"b": "ü"}]}')),
+    "nested": (line(note={"a": [1, {"b": "ü"}]}), ok(note='{"a":[1,{"b":"ü"}]}')),
+    "two objects on a line": (line(note="a").strip() + line(id="L"), CORRUPT),
+    "words behind": (line(note="a").strip() + b" and so on\n", CORRUPT),
+    "comma behind": (line(note="a").strip() + b",\n", CORRUPT),
+    "bracket behind": (line(note="a").strip() + b"]\n", CORRUPT),
+    "array of objects": (b"[" + line(note="a").strip() + b"]\n", CORRUPT),
+    "nothing in an array": (b"[]\n", CORRUPT),
+    "scalar": (b"12\n", CORRUPT),
+    "the word null": (b"null\n", CORRUPT),
+    "object over several lines": (b'{"id":"K",\n"kind":"new"}\n', bad2("corrupt_record")),
+    "field twice": (b'{"id":"K","id":"L","kind":"new"}\n', CORRUPT),
+    "number beyond 38 digits": (b'{"id":"K","kind":"new","note":' + b"9" * 39 + b"}\n", CORRUPT),
+    "number beyond a double's range": (b'{"id":"K","kind":"new","ratio":1e400}\n', CORRUPT),
+    "digits that a double would lose": (b'{"id":"K","kind":"new","ratio":1.23456789012345678e5}\n', CORRUPT),
+    "long digits in text": (line(note="1" * 50 + " and 1e5"), ok(note="1" * 50 + " and 1e5")),
+    "quotes and digits in text": (line(note='a" ' + "1" * 50, ratio=1.5e-7), ok(note='a" ' + "1" * 50, ratio="1.5E-7")),
+    "whole number as a double": (b'{"id":12345.0,"kind":"new","stock":1e2}\n', ok(id="12345", stock="100")),
+    "money with an exponent": (b'{"id":"K","kind":"new","amount":1.25e3}\n', ok(amount="1250.00")),
+    "negative zero": (b'{"id":"K","kind":"new","amount":-0.0}\n', ok(amount="0.00")),
+    "half of a pair of surrogates": (b'{"id":"K","kind":"new","note":"\\ud83d"}\n', CORRUPT),
+    "other half of a pair of surrogates": (b'{"id":"K","kind":"new","note":"\\ude00"}\n', CORRUPT),
+    "pair of surrogates": (b'{"id":"K","kind":"new","note":"\\ud83d\\ude00"}\n', ok(note="\U0001f600")),
+    "names of the reader's own": (
+        line(_file=1, _metadata=2, _rescued=3, _corrupt=4, value=5, fields=6, text=7),
+        ok(id="K"),
+    ),
+    "5,000 fields": (line(**{f"n{n}": n for n in range(5000)}), ok(id="K")),
+    "nested 600 deep": (
+        b'{"id":"K","kind":"new","note":' + b"[" * 600 + b"]" * 600 + b"}\n",
+        ok(note="[" * 600 + "]" * 600),
+    ),
+    "blanks around": (b"  " + line(note="a").strip() + b" \t\r\n", ok(id="K", note="a")),
     "truncated": (line(note="a")[:-5], CORRUPT),
     "array at the top": (b'["K","new"]\n', CORRUPT),
     "bare word": (b"hello\n", CORRUPT),
@@ -203,7 +273,8 @@ PACKED: dict[str, tuple[bytes, Outcome]] = {
         gzip.compress(csv("\n".join(f"K{n},new,,,,,,,{n * 7919}" for n in range(20_000))))[:-4000],
         aside(""),
     ),
-    "not packed.csv.gz": (cell(note="a"), aside("cannot be unpacked")),
+    "not packed.csv.gz": (cell(note="a"), aside("is named .gz, but is not packed so")),
+    "zip.csv": (b"PK\x03\x04" + bytes(30), aside("is zip, which is not read here")),
 }
 
 FILES = {
@@ -211,7 +282,13 @@ FILES = {
     **{f"hostile/json/{name}.jsonl": case for name, case in JSON_CASES.items()},
     **{f"hostile/csv/{name}": case for name, case in PACKED.items()},
 }
-IGNORED = ("hostile/csv/_SUCCESS", "hostile/csv/.hidden.csv", "hostile/csv/half.csv.part", "hostile/csv/half.tmp")
+IGNORED = (
+    "hostile/csv/.stale checksum.csv.crc",
+    "hostile/csv/_SUCCESS",
+    "hostile/csv/.hidden.csv",
+    "hostile/csv/half.csv.part",
+    "hostile/csv/half.tmp",
+)
 
 
 def contract() -> dict[str, Any]:
@@ -328,6 +405,42 @@ def test_no_value_is_altered_in_bronze(pipeline: Pipeline) -> None:
         assert bronze[f"hostile/csv/{name}.csv"] == want, name
         compared += 1
     assert compared > 25
+
+
+def test_what_is_no_text_is_kept_as_it_was(pipeline: Pipeline) -> None:
+    """Bytes that cannot be decoded, and what could not be parsed, to the letter."""
+    wanted = ("undecodable byte in a cell.csv", "undecodable byte.jsonl", "words behind.jsonl", "too few fields.csv")
+    kept = pipeline.table("quarantine.things").where(F.col("reasons.rule")[0] == "corrupt_record")
+    raw = {Path(r["file"]).name: r["raw"] for r in kept.select("_source.file", "raw").collect()}
+    assert [raw[name] for name in wanted] == [
+        "base64:" + base64.b64encode(b"K,new,,,,,,,caf\xe9").decode(),
+        "base64:" + base64.b64encode(JSON_CASES["undecodable byte"][0].strip()).decode(),
+        JSON_CASES["words behind"][0].decode().strip(),
+        "K,new,1",
+    ]
+
+
+def test_undeclared_values_are_rescued_by_their_names(pipeline: Pipeline) -> None:
+    def rescued(kind: str, name: str) -> dict[str, str]:
+        rows = pipeline.table(f"bronze.hostile_{kind}").where(F.col("_source.file").contains(f"/{name}."))
+        (row,) = rows.select("_rescued").collect()
+        return json.loads(row[0])
+
+    names = ["_file", "_metadata", "_rescued", "_corrupt", "lakehouse corrupt record", "c0", "`x`.y"]
+    assert rescued("csv", "names of the reader's own") == {name: str(n + 1) for n, name in enumerate(names)}
+    assert rescued("csv", "two columns without a name") == {"_c2": "x", "_c3": "y"}
+    assert rescued("csv", "3,000 columns") == {f"n{n}": str(n) for n in range(3000)}
+    own = rescued("json", "names of the reader's own")
+    assert own == {
+        "_file": "1",
+        "_metadata": "2",
+        "_rescued": "3",
+        "_corrupt": "4",
+        "value": "5",
+        "fields": "6",
+        "text": "7",
+    }
+    assert rescued("json", "5,000 fields") == {f"n{n}": str(n) for n in range(5000)}
 
 
 def test_messages_name_the_row_the_file_the_value_and_what_it_should_be(pipeline: Pipeline) -> None:

@@ -136,7 +136,7 @@ def test_loaded_files_are_cleared_away_in_time_and_only_they(spark: SparkSession
 
 def test_a_file_without_a_usable_column_name_is_set_aside_once(spark: SparkSession, tmp_path: Path) -> None:
     pipeline = market(spark, tmp_path)
-    deliver(pipeline, "a.csv", "_x,\n1,2\n")
+    deliver(pipeline, "a.csv", "_x,_y\n1,2\n")
     report = pipeline.run("ingest")
     assert any("a.csv is set aside: it has no column with a usable name" in w for w in report.warnings)
     assert not pipeline.run("ingest").wrote
@@ -190,8 +190,9 @@ def test_what_auto_loader_has_rescued_and_what_is_undeclared_stand_side_by_side(
     raw = spark.createDataFrame(
         [("1", theirs, "x}"), ("2", None, "y"), ("3", theirs, None), ("4", None, None)],
         "id STRING, _rescued STRING, more STRING",
-    ).withColumn("_file", F.lit(None))
-    received = readers.received(raw, an_input(format="json", columns=("id",)), ["id", "more"])
+    ).select("*", F.lit(None).alias(readers.FILE), F.lit(None).alias(readers.ROW))
+    values = {name: F.col(name) for name in ("id", "more")}
+    received = readers.received(raw, an_input(format="json", columns=("id",)), values, F.col("_rescued"))
     assert [tuple(r) for r in received.select("id", "_rescued").collect()] == [
         ("1", '{"a":{"b":1.50},"_file_path":"/landing/{x}.json","more":"x}"}'),
         ("2", '{"more":"y"}'),

@@ -1,4 +1,4 @@
-"""Discovery and headers, on real files."""
+"""Discovery, on real files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import lakehouse.ingestion.landing as landing_module
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from lakehouse.errors import UsageError
-from lakehouse.ingestion.landing import LandedFile, Landing, Unreadable
+from lakehouse.ingestion.landing import LandedFile, Landing
 from support import an_input
 
 SOURCE = an_input()
@@ -51,6 +48,35 @@ def test_finds_files_in_all_subfolders_and_passes_over_what_is_to_be_ignored(tmp
     assert found[1] == LandedFile("shop/products/b.csv", 8, datetime(2020, 9, 13, 12, 26, 40, 123000, tzinfo=UTC))
 
 
+def test_what_cannot_be_loaded_is_told_and_the_rest_is_found(tmp_path: Path) -> None:
+    put(tmp_path, "a.csv"), put(tmp_path, "2026/b.csv"), put(tmp_path, "late.csv._COPYING_")
+    folder = tmp_path / "shop/products"
+    (folder / "2026/round").symlink_to(folder)
+    (folder / "gone.csv").symlink_to(folder / "nowhere.csv")
+    (folder / "linked.csv").symlink_to(folder / "a.csv")
+    (folder / "other").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/c.csv").write_bytes(b"a,b\n")
+    os.mkfifo(folder / "pipe.csv")
+    (Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.csv"))).write_bytes(b"a,b\n")
+    told: list[str] = []
+    found = Landing(str(tmp_path)).find(SOURCE, told.append)
+    names = ["2026/b.csv", "a.csv", "linked.csv", "other/c.csv"]
+    assert [f.path for f in found or ()] == [f"shop/products/{name}" for name in names]
+    assert sorted(told) == [
+        r"shop/products/caf\udce9.csv has a name that is not UTF-8: rename it",
+        "shop/products/gone.csv is a link to nothing",
+        "shop/products/pipe.csv is no file",
+    ]
+
+
+@pytest.mark.parametrize("name", ["[prod] {2026}", "back\\slash", "co:lon", "star*?"])
+def test_an_address_for_spark_is_no_pattern(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    escaped = {"[prod] {2026}": r"\[prod\] \{2026\}", "back\\slash": "back\\\\slash", "star*?": r"star\*\?"}
+    assert Landing(str(tmp_path / name)).uri("a.csv") == f"{tmp_path}/{escaped.get(name, name)}/a.csv"
+
+
 def test_a_pattern_chooses_files_by_name(tmp_path: Path) -> None:
     put(tmp_path, "products_1.csv"), put(tmp_path, "events_1.csv")
     found = Landing(str(tmp_path)).find(replace(SOURCE, pattern="products*"))
@@ -61,76 +87,6 @@ def test_no_folder_for_the_input_is_not_an_error_but_no_landing_folder_is(tmp_pa
     assert Landing(str(tmp_path)).find(SOURCE) is None
     with pytest.raises(UsageError, match="no such folder"):
         Landing(str(tmp_path / "nowhere"))
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (b"a,b\n1,2\n", ("a", "b")),
-        (b"\xef\xbb\xbfa,b\r\n1,2\r\n", ("a", "b")),
-        (b"a,b\r1,2\r", ("a", "b")),
-        (b'"a","b, c\nd"\n1,2\n', ("a", "b, c\nd")),
-        (b" a , b \n", ("a", "b")),
-        (b"a,b", ("a", "b")),
-        (b"a,b,a\n", "its header names a column twice: 'a'"),
-        ("a,b\n".encode("utf-16"), "NUL bytes"),
-        (b"\xffa,b\n", "its first line is not utf-8"),
-    ],
-)
-def test_header(tmp_path: Path, content: bytes, expected: tuple[str, ...] | str) -> None:
-    put(tmp_path, "x.csv", content)
-    landing = Landing(str(tmp_path))
-    (file,) = landing.find(SOURCE) or ()
-    header = landing.headers(SOURCE, [file])[file]
-    if isinstance(expected, str):
-        assert isinstance(header, Unreadable)
-        assert expected in str(header)
-    else:
-        assert header == expected
-
-
-def test_header_of_a_compressed_file_in_another_encoding_with_another_delimiter(tmp_path: Path) -> None:
-    put(tmp_path, "x.csv.gz", gzip.compress("Stück;b\n1;2\n".encode("latin-1")))
-    landing = Landing(str(tmp_path))
-    source = replace(SOURCE, options=(("encoding", "latin-1"), ("sep", ";")))
-    (file,) = landing.find(source) or ()
-    assert landing.headers(source, [file])[file] == ("Stück", "b")
-
-
-def test_a_damaged_compressed_file_is_unreadable(tmp_path: Path) -> None:
-    put(tmp_path, "x.csv.gz", b"this is not gzip")
-    landing = Landing(str(tmp_path))
-    (file,) = landing.find(SOURCE) or ()
-    assert isinstance(landing.headers(SOURCE, [file])[file], Unreadable)
-
-
-def ends_inside_quotes(text: str) -> bool:
-    """RFC 4180, character by character."""
-    state = "start"
-    for c in text:
-        if state == "inside":
-            state = "quote" if c == '"' else "inside"
-        elif state == "quote" and c == '"':
-            state = "inside"
-        elif c in ",\r\n":
-            state = "start"
-        else:
-            state = "inside" if state == "start" and c == '"' else "bare"
-    return state == "inside"
-
-
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=st.text(alphabet='",\n\rä', max_size=40), chunk=st.integers(1, 7))
-def test_a_quoted_field_that_never_ends(tmp_path: Path, text: str, chunk: int) -> None:
-    """Wherever the file is cut into chunks; an even number of quotes is not looked into."""
-    put(tmp_path, "x.csv", b"a,b\n" + text.encode())
-    with pytest.MonkeyPatch.context() as m:
-        m.setattr(landing_module, "CHUNK_BYTES", chunk)
-        landing = Landing(str(tmp_path))
-        (file,) = landing.find(SOURCE) or ()
-        header = landing.headers(SOURCE, [file])[file]
-    found = isinstance(header, Unreadable) and "never ends" in str(header)
-    assert found == (text.count('"') % 2 == 1 and ends_inside_quotes(text))
 
 
 def test_a_file_is_archived_under_its_time_unless_another_has_taken_its_place(tmp_path: Path) -> None:

@@ -31,6 +31,14 @@ def test_shipped_sources_and_what_they_feed() -> None:
     }
 
 
+def test_columns_of_loaders_can_be_declared(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "sources/otto", tmp_path / "otto")
+    file = tmp_path / "otto/source.yaml"
+    file.write_text(file.read_text().replace("[session, events]", "[_id, _dlt_id, _metadata, _file, session, events]"))
+    (otto,) = load_sources(tmp_path, CONTRACTS)
+    assert otto.columns == ("_id", "_dlt_id", "_metadata", "_file", "session", "events")
+
+
 def test_select_by_source_by_input_and_all() -> None:
     inputs = load_sources(ROOT / "sources", CONTRACTS)
     assert [i.name for i in select_inputs(inputs, ["otto", "shop_products"])] == ["otto", "shop_products"]
@@ -49,7 +57,10 @@ def test_select_by_source_by_input_and_all() -> None:
         ("path: otto", "pth: otto", "inputs.otto.pth: Extra inputs are not permitted"),
         ("path: otto", "pattern: '*'", "path '' Name a folder below the landing folder."),
         ("[session, events]", "[]", "inputs.otto.columns"),
-        ("[session, events]", "[_session]", "'_session' begins with an underscore"),
+        ("[session, events]", "[session, _Rescued]", "column '_Rescued' has a name that is taken"),
+        ("[session, events]", "[session, _row]", "column '_row' has a name that is taken"),
+        ("format: json", "format: json\n    header: none", "header or skip_lines, but is json"),
+        ("[session, events]", "infer\n    header: none", "header or skip_lines, but is json"),
         ("  otto:\n", "  Otto!:\n", "no table name"),
         ("[interactions, transactions]", "[clicks]", "feeds 'clicks', which has no silver contract"),
         ("[interactions, transactions]", "[customers]", "customers.sql is missing"),

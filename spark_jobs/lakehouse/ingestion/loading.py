@@ -6,10 +6,12 @@ import re
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
 from lakehouse.cli import Context, named
-from lakehouse.errors import InternalError, LakehouseError
+from lakehouse.errors import InternalError
 from lakehouse.ingestion import columns, readers
 from lakehouse.ingestion.landing import LandedFile, Landing, Unreachable, Unreadable
 from lakehouse.ingestion.layouts import Layout, layouts
@@ -18,6 +20,8 @@ from lakehouse.progress import Batch
 from lakehouse.sources import Input
 
 UNDECLARED = "has undeclared columns"
+OF_SPARK = (PySparkException, Py4JJavaError)
+"""What a file may have Spark raise; anything else is our own fault."""
 NO_ROW = "has content, but no row was found in it"
 SHOWN = 300
 """Characters of Spark's words on a file."""
@@ -34,9 +38,7 @@ def load(context: Context, landing: Landing, source: Input, batch: Batch, files:
             try:
                 _write(context, landing, source, batch, sound, ends)
                 break
-            except LakehouseError:
-                raise
-            except Exception as error:
+            except OF_SPARK as error:
                 if named(error) is not None:
                     raise
                 culprits = _culprits(context, landing, source, batch, sound, error)
@@ -160,7 +162,7 @@ def _culprits(
         try:
             rows = _rows(context, landing, declared, batch, {f: files[f] for f in some}, names)
             rows.write.format("noop").mode("overwrite").save()
-        except Exception as found:
+        except OF_SPARK as found:
             if named(found) is not None:
                 raise
             return found

@@ -15,7 +15,7 @@ def number_text(value: Column) -> Column:
 
     So an identifier that was made a double (pandas does, of a column with a null in it) is the same text as in CSV.
     """
-    text = (value + F.lit(0).cast("tinyint")).cast("string")  # -0.0 becomes 0.0
+    text = F.when(value == 0, "0").otherwise(value.cast("string"))
     plain = F.when(F.abs(value).between(FROM, BELOW), text.try_cast(PLAIN).cast("string"))
     fraction = F.regexp_replace(F.coalesce(plain, text), r"(\.\d*?)0+$", "$1")
     return F.regexp_replace(fraction, r"\.$", "")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import reduce
 from typing import cast
@@ -106,14 +107,14 @@ def read_csv(spark: SparkSession, landing: Landing, source: Input, files: Mappin
     One whose rows do not begin with its second record is read by itself, to leave out what comes before.
     """
     dialect, names = Dialect.of(source), next(iter(files.values())).names
+    # By position, so that no name of a file's can be one of the reader's own.
+    places = [f"c{n}" for n in range(len(names))]
     alike: dict[tuple[int, str, str], list[LandedFile]] = {}
     for file, layout in files.items():
         single = file.path if layout.leading != (0 if source.header == "none" else 1) else ""
         alike.setdefault((layout.leading, layout.line_sep, single), []).append(file)
     parts = []
     for (leading, line_sep, single), some in alike.items():
-        # By position, so that no name of a file's can be one of the reader's own.
-        places = [f"c{n}" for n in range(len(names))]
         options = {**CSV_OPTIONS, **landing.reader_options, **_csv_options(source, dialect, len(names))}
         options["header"] = "true" if leading and not single else "false"
         if line_sep:
@@ -128,9 +129,18 @@ def read_csv(spark: SparkSession, landing: Landing, source: Input, files: Mappin
             rows = _without_carriage_returns(rows, places)
         if source.header == "none":
             rows = rows.withColumn("c0", _without_mark(F.col("c0"), dialect))
-        parts.append(_as_text(rows, places, dialect, options))
+        parts.append(rows)
     values = {name: F.col(f"c{n}") for n, name in enumerate(names)}
-    return received(union(parts), source, values, corrupt=F.col(quote(PARSER_CORRUPT)))
+    parsed = F.col(quote(PARSER_CORRUPT))
+    if not dialect.keeps_bytes:
+        return received(union(parts), source, values, corrupt=parsed)
+    rows = union(parts).withColumn("bad", _undecodable(places, parsed, dialect))
+    written = {"sep": options.get("sep", ","), "quote": options["quote"], "escape": options["escape"]}
+    line = F.coalesce(parsed, F.to_csv(F.struct(*places), written))
+    corrupt = F.when(F.col("bad"), F.concat(F.lit(BYTES), F.base64(F.encode(line, BYTES_AS_TEXT)))).otherwise(
+        _text(parsed)
+    )
+    return received(rows, source, values, corrupt=corrupt, as_text=lambda value: F.when(~F.col("bad"), _text(value)))
 
 
 def read_parquet(
@@ -160,28 +170,33 @@ def received(
     values: Mapping[str, Column],
     rescued: Column | None = None,
     corrupt: Column | None = None,
+    as_text: Callable[[Column], Column] = lambda value: value,
 ) -> DataFrame:
     """The declared columns, ``_rescued``, ``_corrupt``, FILE and ROW of files' rows.
 
     Args:
         raw: rows with FILE and ROW.
-        values: the columns that the files have, by their names, as text.
+        values: the columns that the files have, by their names.
         rescued: a JSON object of what somebody else has rescued.
         corrupt: what a parser could not read.
+        as_text: makes text of a value.
     """
     nothing = F.lit(None).cast("string")
     rescued = nothing if rescued is None else rescued
     others = {name: value for name, value in values.items() if name not in source.columns}
     if others:
-        some = F.coalesce(*others.values()).isNotNull()
-        ours = F.when(some, F.to_json(F.struct(*[value.alias(name) for name, value in others.items()])))
+        # One expression for all of them: a file may have thousands.
+        names = F.from_json(F.lit(json.dumps(list(others))), "array<string>")
+        texts = F.transform(F.array(*others.values()), as_text)
+        given = F.map_filter(F.map_from_arrays(names, texts), lambda _, value: value.isNotNull())
+        ours = F.when(F.size(given) > 0, F.to_json(given))
         # Both are JSON objects with something in them: one object out of two texts.
         both = F.concat(
             rescued.substr(F.lit(1), F.length(rescued) - 1), F.lit(","), ours.substr(F.lit(2), F.length(ours))
         )
         rescued = F.coalesce(both, rescued, ours)
     return raw.select(
-        *[values.get(name, nothing).alias(name) for name in source.columns],
+        *[(as_text(values[name]) if name in values else nothing).alias(name) for name in source.columns],
         rescued.alias(RESCUED),
         (nothing if corrupt is None else corrupt).alias(CORRUPT),
         FILE,
@@ -264,35 +279,21 @@ def _csv_options(source: Input, dialect: Dialect, columns: int) -> dict[str, str
     return options
 
 
-def _as_text(rows: DataFrame, places: list[str], dialect: Dialect, options: Mapping[str, str]) -> DataFrame:
-    """Rows whose values are bytes with the values as text; one with bytes that are no text is a corrupt record."""
-    if not dialect.keeps_bytes:
-        return rows
-    parsed = F.col(quote(PARSER_CORRUPT))
+def _is_ascii(value: Column) -> Column:
+    return F.octet_length(value) == F.char_length(value)
 
-    def text(value: Column) -> Column:
-        ascii_ = F.octet_length(value) == F.char_length(value)
-        return F.when(ascii_, value).otherwise(F.encode(value, BYTES_AS_TEXT).cast("string"))
 
-    def undecodable(value: Column) -> Column:
-        ascii_ = F.octet_length(value) == F.char_length(value)
-        wrong = (
-            F.lit(True)
-            if dialect.encoding == "us-ascii"
-            else ~F.is_valid_utf8(F.encode(value, BYTES_AS_TEXT).cast("string"))
-        )
-        return ~ascii_ & wrong
+def _text(value: Column) -> Column:
+    """Bytes, of which each is a character, as the text that they are in UTF-8."""
+    return F.when(_is_ascii(value), value).otherwise(F.encode(value, BYTES_AS_TEXT).cast("string"))
 
+
+def _undecodable(places: list[str], parsed: Column, dialect: Dialect) -> Column:
+    """Whether a row has bytes that are no text."""
     # Joined by what is one byte in every encoding, bytes of two cells never make a character.
-    joined = F.concat_ws(",", *places)
-    written = {name: options[name] for name in ("sep", "quote", "escape") if name in options}
-    line = F.coalesce(parsed, F.to_csv(F.struct(*places), written))
-    bad = undecodable(F.concat_ws(",", joined, parsed))
-    corrupt = F.when(bad, F.concat(F.lit(BYTES), F.base64(F.encode(line, BYTES_AS_TEXT)))).otherwise(text(parsed))
-    rows = rows.select("*", bad.alias("bad"))
-    return rows.select(
-        *[F.when(~F.col("bad"), text(F.col(p))).alias(p) for p in places], corrupt.alias(PARSER_CORRUPT), FILE, ROW
-    )
+    joined = F.concat_ws(",", *places, parsed)
+    text = F.encode(joined, BYTES_AS_TEXT).cast("string")
+    return ~_is_ascii(joined) & (F.lit(True) if dialect.encoding == "us-ascii" else ~F.is_valid_utf8(text))
 
 
 def _without_mark(value: Column, dialect: Dialect) -> Column:

@@ -1,0 +1,323 @@
+"""What files are before Spark reads them: headers, line ends, packings, footers; and what is told of those that cannot be read."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import lakehouse.ingestion.csv_files as csv_files
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lakehouse.ingestion.landing import Landing, Unreadable
+from lakehouse.ingestion.layouts import Layout, layouts
+from lakehouse.sources import Input
+from support import an_input
+
+CSV, JSON, PARQUET = an_input(), an_input(format="json"), an_input(format="parquet")
+FOLDER = "shop/products"
+
+
+def layout_of(root: Path, content: bytes, source: Input = CSV, name: str = "x.csv") -> Layout | Unreadable:
+    file = root / FOLDER / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    landing = Landing(str(root))
+    (found,) = [f for f in landing.find(source) or () if f.path == f"{FOLDER}/{name}"]
+    return layouts(landing, source, [found])[found]
+
+
+def names_of(root: Path, content: bytes, source: Input = CSV, name: str = "x.csv") -> tuple[str, ...]:
+    found = layout_of(root, content, source, name)
+    assert not isinstance(found, Unreadable), found
+    return found.names
+
+
+def reason_of(root: Path, content: bytes, source: Input = CSV, name: str = "x.csv") -> str:
+    found = layout_of(root, content, source, name)
+    assert isinstance(found, Unreadable), found
+    return str(found)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a,b\n1,2\n", ("a", "b")),
+        (b"\xef\xbb\xbfa,b\r\n1,2\r\n", ("a", "b")),
+        (b'\xef\xbb\xbf"a","b, c"\n1,2\n', ("a", "b, c")),
+        (b"a,b\r1,2\r", ("a", "b")),
+        (b'"a","b, c\nd"\n1,2\n', ("a", "b, c\nd")),
+        (b'"a ""x""",b\n1,2\n', ('a "x"', "b")),
+        (b" a , b \n", ("a", "b")),
+        (b"a,b", ("a", "b")),
+        (b"A,x\n", ("A", "x")),  # in other case: its rows are rescued
+        (b"a,,b,\n1,2,3,4\n", ("a", "_c1", "b", "_c3")),
+        (b"a,b,a\n", "its header names a column twice: 'a'"),
+        ("a,b\n".encode("utf-16"), "NUL bytes"),
+        (b"a,b\n" + b"1,2\n" * 400_000 + b"1,\0\n", "NUL bytes"),  # beyond the first MiB, too
+        (b"\xffa,b\n", "its first line is not utf-8"),
+        (b"\na,b\xff\n1,2\n", "its header is not utf-8"),
+        (b"1,2\n", "its first row has none of the declared columns, but '1,2': is it another file, or one without a"),
+        (b"a;b\n1;2\n", "its first row has none of the declared columns, but 'a;b': is sep ';'?"),
+        (b"This folder holds products.\n", "none of the declared columns"),
+        (b"x,y\n" + b"z" * (1 << 21), "none of the declared columns"),
+        (b"a,b," + b"z" * (1 << 21), "its header is longer than 1,048,576 bytes"),
+    ],
+)
+def test_header(tmp_path: Path, content: bytes, expected: tuple[str, ...] | str) -> None:
+    if isinstance(expected, str):
+        assert expected in reason_of(tmp_path, content)
+    else:
+        assert names_of(tmp_path, content) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "leading"),
+    [
+        ("\n\n", 0),  # blank lines are none of Spark's records
+        (",\n", 1),
+        ("  \n", 1),
+        (",,\n\n,\n", 2),
+        ("sep=,\n", 1),
+        ("\ufeffsep=,\r\n", 1),
+    ],
+)
+def test_what_comes_before_a_header(tmp_path: Path, before: str, leading: int) -> None:
+    found = layout_of(tmp_path, f"{before}a,b\n1,2\n".encode())
+    assert isinstance(found, csv_files.CsvLayout), found
+    assert (found.names, found.leading, found.has_rows) == (("a", "b"), leading + 1, True)
+
+
+def test_lines_that_the_source_has_skipped_count_as_the_records_that_spark_finds_in_them(tmp_path: Path) -> None:
+    source = replace(CSV, skip_lines=4)
+    found = layout_of(tmp_path, b'Report "of" March\n\n"1,\n2",x\na,b\n1,2\n', source)
+    assert isinstance(found, csv_files.CsvLayout)
+    assert (found.names, found.leading) == (("a", "b"), 3)
+    assert "a quote opens in the lines to skip" in reason_of(tmp_path, b'1\n2\n3\n"4\na",b\n', source)
+    short = layout_of(tmp_path, b"1\n2\n", source)
+    assert not isinstance(short, Unreadable)
+    assert not short.has_rows
+
+
+def test_comments_are_passed_over_wherever_they_stand(tmp_path: Path) -> None:
+    source = replace(CSV, options=(("comment", "#"),))
+    assert names_of(tmp_path, b'# "GA4", report\n#\na,b\n1,2\n', source) == ("a", "b")
+    only = layout_of(tmp_path, b"# nothing\na,b\n# that was it\n", source)
+    assert not isinstance(only, Unreadable)
+    assert not only.has_rows
+
+
+def test_a_file_without_a_header(tmp_path: Path) -> None:
+    source = replace(CSV, header="none")
+    found = layout_of(tmp_path, b"1,2\n", source)
+    assert isinstance(found, csv_files.CsvLayout)
+    assert (found.names, found.leading, found.has_rows, found.remark) == (("a", "b"), 0, True, None)
+    assert "does it have a header?" in str(getattr(layout_of(tmp_path, b"B,a\n1,2\n", source), "remark", None))
+
+
+@pytest.mark.parametrize("sep", ["||", "\t", "\x01", ";", "§", "."])
+def test_separators_of_any_kind(tmp_path: Path, sep: str) -> None:
+    source = replace(CSV, options=(("sep", sep),))
+    content = sep.join(["a", f'"b{sep}c"', "d"]) + "\n" + sep.join("123") + "\n"
+    assert names_of(tmp_path, content.encode(), source) == ("a", f"b{sep}c", "d")
+
+
+def test_excel_says_another_separator_than_the_source(tmp_path: Path) -> None:
+    assert "fields end with ';': declare sep" in reason_of(tmp_path, b"sep=;\na;b\n")
+    assert names_of(tmp_path, b"sep=;\na;b\n", replace(CSV, options=(("sep", ";"),))) == ("a", "b")
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    names=st.lists(st.text(alphabet='ab,"\n ä', max_size=5), min_size=1, max_size=4),
+    blanks=st.integers(0, 2),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    mark=st.booleans(),
+)
+def test_any_header_that_csv_can_write_is_read_back(
+    tmp_path: Path, names: list[str], blanks: int, end: str, mark: bool
+) -> None:
+    names = [f"a{n}{name}" for n, name in enumerate(names)]  # different, and never blank
+    text = io.StringIO()
+    csv.writer(text, lineterminator=end, quoting=csv.QUOTE_ALL).writerows([names, ["1"] * len(names)])
+    content = ("\ufeff" if mark else "") + end * blanks + text.getvalue()
+    source = replace(CSV, columns=("a0", *names))
+    assert names_of(tmp_path, content.encode(), source) == tuple(name.strip() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a,b\n1,2\n3,4\n", ""),
+        (b"a,b\r\n1,2\r\n", ""),
+        (b"a,b\r1,2\r", ""),
+        (b'a,b\r\n1,"x\ny"\r\n', ""),  # Excel: within quotes a line break is LF
+        (b"a,b\r\n1,2\n3,4\n", "\n"),
+        (b'a,b\r\n1,"x\r\ny"\n3,4\r\n', "\n"),
+        (b"a,b\n1,2\r\n", ""),  # where LF ends a row, CRLF does too
+        (b"a,b\r1,2\n3,4\r", "end in several ways"),
+        (b"a,b\r1,2\r\n3,4\r", "end in several ways"),
+    ],
+)
+def test_line_ends(tmp_path: Path, content: bytes, expected: str) -> None:
+    found = layout_of(tmp_path, content)
+    if isinstance(found, Unreadable):
+        assert expected
+        assert expected in str(found)
+    else:
+        assert isinstance(found, csv_files.CsvLayout)
+        assert found.line_sep == expected
+
+
+def ends_inside_quotes(text: str) -> bool:
+    """RFC 4180, character by character."""
+    state = "start"
+    for c in text:
+        if state == "inside":
+            state = "quote" if c == '"' else "inside"
+        elif state == "quote" and c == '"':
+            state = "inside"
+        elif c in ",\r\n":
+            state = "start"
+        else:
+            state = "inside" if state == "start" and c == '"' else "bare"
+    return state == "inside"
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(alphabet='",\n\rä', max_size=40), chunk=st.integers(1, 7))
+def test_a_quoted_field_that_never_ends(tmp_path: Path, text: str, chunk: int) -> None:
+    """Wherever the file is cut into chunks; an even number of quotes is not looked into."""
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(csv_files, "CHUNK_BYTES", chunk)
+        found = layout_of(tmp_path, b"a,b\n" + text.encode())
+    never = isinstance(found, Unreadable) and "never ends" in str(found)
+    assert never == (text.count('"') % 2 == 1 and ends_inside_quotes(text))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cells=st.lists(st.sampled_from(["x", '"x\r\ny"', '"x\ny"', '""""', ""]), max_size=6), chunk=st.integers(1, 5))
+@pytest.mark.parametrize("ends", [["\r\n"], ["\r\n", "\n"]])
+def test_line_ends_outside_of_quotes_alone_count(tmp_path: Path, cells: list[str], chunk: int, ends: list[str]) -> None:
+    rows = "".join(f"1,{cell}{ends[n % len(ends)]}" for n, cell in enumerate(cells))
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(csv_files, "CHUNK_BYTES", chunk)
+        found = layout_of(tmp_path, f"a,b\r\n{rows}".encode())
+    assert isinstance(found, csv_files.CsvLayout), found
+    assert found.line_sep == ("\n" if len(ends) > 1 and len(cells) > 1 else "")
+
+
+def test_header_of_a_compressed_file_in_another_encoding_with_another_delimiter(tmp_path: Path) -> None:
+    source = replace(CSV, options=(("encoding", "iso-8859-1"), ("sep", ";")))
+    assert names_of(tmp_path, gzip.compress("Stück;b\n1;2\n".encode("latin-1")), source, "x.csv.gz") == ("Stück", "b")
+
+
+def zipped(content: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x.csv", content)
+    return file.getvalue()
+
+
+def arrow(codec: str) -> Callable[[bytes], bytes]:
+    return lambda content: pa.Codec(codec).compress(content, asbytes=True)
+
+
+@pytest.mark.parametrize(
+    ("pack", "end", "expected"),
+    [
+        (gzip.compress, ".gz", None),
+        (gzip.compress, ".GZ", None),
+        (bz2.compress, ".bz2", None),
+        (arrow("zstd"), ".zst", None),
+        (lambda c: gzip.compress(c) + gzip.compress(b"5,6\n"), ".gz", None),
+        (arrow("lz4"), ".lz4", "is lz4, which is not read here"),
+        (lzma.compress, ".xz", "is xz, which is not read here"),
+        (zipped, ".zip", "is zip, which is not read here"),
+        (arrow("brotli"), ".br", "is packed as .br, which is not read here"),
+        (arrow("snappy"), ".snappy", "is packed as .snappy, which is not read here"),
+        (gzip.compress, "", "is gzip inside, but not by its name"),
+        (gzip.compress, ".bz2", "is gzip inside, but not by its name"),
+        (lambda c: c, ".gz", "is named .gz, but is not packed so"),
+        (lambda c: gzip.compress(c)[:-9], ".gz", "cannot be unpacked"),
+        (lambda c: gzip.compress(c)[:40] + b"\0\0" + gzip.compress(c)[42:], ".gz", "cannot be unpacked"),
+        (zipped, ".xlsx", "is zip, which is not read here"),
+    ],
+)
+@pytest.mark.parametrize("source", [CSV, JSON], ids=["csv", "json"])
+def test_packed_files_are_read_whole_or_not_at_all(
+    tmp_path: Path, source: Input, pack: Callable[[bytes], bytes], end: str, expected: str | None
+) -> None:
+    content = b"a,b\n" + b"1,2\n" * 30 if source is CSV else b'{"a":"1"}\n' * 30
+    found = layout_of(tmp_path, pack(content), source, f"x.{source.format}{end}")
+    if expected is None:
+        assert not isinstance(found, Unreadable), found
+        assert found.has_rows
+    else:
+        assert isinstance(found, Unreadable)
+        assert expected in str(found)
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"), [(b"\n \r\n", False), (b"\xef\xbb\xbf\n", False), (b"\n" * 9 + b"{}", True), (b"x", True)]
+)
+def test_json_lines_are_looked_for_no_further_than_to_the_first(tmp_path: Path, content: bytes, rows: bool) -> None:
+    found = layout_of(tmp_path, content, JSON, "x.json")
+    assert not isinstance(found, Unreadable)
+    assert found.has_rows is rows
+    assert "NUL" in reason_of(tmp_path, "{}".encode("utf-16"), JSON, "x.json")
+    assert "is Parquet" in reason_of(tmp_path, b"PAR1....", JSON, "x.json")
+
+
+def parquet(**columns: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (pa.array([0], pa.time64("us")), "'v' is of type INT64 Time"),
+        (pa.array([0], pa.time32("ms")), "'v' is of type INT32 Time"),
+        (pa.array([UUID(int=5).bytes], pa.uuid()), "'v' is of type FIXED_LEN_BYTE_ARRAY UUID"),
+        (pa.array([1.5], pa.float16()), "Float16"),
+        (pa.array([Decimal("1.5")], pa.decimal256(50, 2)), "Decimal(precision=50, scale=2)"),
+        (pa.array([{"t": 0}], pa.struct([("t", pa.timestamp("ns"))])), "'v.t' is of type INT64 Timestamp"),
+        (pa.array([[0]], pa.list_(pa.timestamp("ns"))), "nanoseconds"),
+    ],
+)
+def test_parquet_types_that_are_not_read_are_told(tmp_path: Path, value: Any, words: str) -> None:
+    reason = reason_of(tmp_path, parquet(a=["1"], v=value), PARQUET, "x.parquet")
+    assert words in reason
+    assert "write it as text" in reason
+
+
+def test_parquet_footers(tmp_path: Path) -> None:
+    nano = pa.array([1], pa.timestamp("ns"))
+    found = layout_of(tmp_path, parquet(**{"a.b": nano, "_metadata": ["1"]}), PARQUET, "x.parquet")
+    assert (getattr(found, "names", None), getattr(found, "nanoseconds", None)) == (("a.b", "_metadata"), ("a.b",))
+    texts, nulls = parquet(a=["1"]), parquet(a=pa.nulls(1))
+    alike = [getattr(layout_of(tmp_path, c, PARQUET, "x.parquet"), "schema", "") for c in (texts, texts, nulls)]
+    assert alike[0] == alike[1] != alike[2]
+    empty = layout_of(tmp_path, parquet(a=pa.nulls(0)), PARQUET, "x.parquet")
+    assert not isinstance(empty, Unreadable)
+    assert not empty.has_rows
+    assert "is no Parquet file" in reason_of(tmp_path, b"a,b\n1,2\n1,2\n", PARQUET, "x.parquet")
+    assert "footer cannot be read" in reason_of(tmp_path, texts[:-20], PARQUET, "x.parquet")
+    twice = pa.Table.from_arrays([pa.array(["1"]), pa.array(["2"])], names=["a", "a"])
+    sink = io.BytesIO()
+    pq.write_table(twice, sink)
+    assert "names a column twice: 'a'" in reason_of(tmp_path, sink.getvalue(), PARQUET, "x.parquet")
