@@ -91,7 +91,7 @@ CSV_CASES: dict[str, tuple[bytes, Outcome]] = {
     "key column is missing": (csv("new", "kind"), bad("required:id")),
     "utf-16": (cell(note="a").decode().encode("utf-16"), aside("NUL bytes")),
     "header in latin-1": ("id,kind,größe\nK,new,1\n".encode("latin-1"), aside("first line is not utf-8")),
-    "parquet named csv": (b"PAR1\x15\x04\x15\x00\x00\x00PAR1", aside("NUL bytes")),
+    "parquet named csv": (b"PAR1\x15\x04\x15\x00\x00\x00PAR1", aside("is Parquet, which is not read here")),
     "not csv at all": (b"<html><body>502 Bad Gateway</body></html>\n", aside("none of the declared columns")),
     "one row and no header": (b"K,new,,,,,,,a\n", aside("none of the declared columns, but 'K,new,")),
     "another separator": (cell(note="a").replace(b",", b";"), aside("is sep ';'?")),
@@ -392,7 +392,17 @@ def test_no_value_is_altered_in_bronze(pipeline: Pipeline) -> None:
 
     python_csv.field_size_limit(len(LONG) + 1)
     # Where a quote ends early the two libraries differ, and the standard says nothing.
-    alike = [n for n in CSV_CASES if CSV_CASES[n][1].accepted and n != "quote that ends early"]
+    # So they do on what stands before a header, on names that are the same, and where CRLF and LF are mixed.
+    alike = [
+        n
+        for n in CSV_CASES
+        if CSV_CASES[n][1].accepted
+        and n != "quote that ends early"
+        and " before the header" not in n
+        and "excel" not in n
+        and "lf " not in n
+        and "without a name" not in n
+    ]
     rows = pipeline.table("bronze.hostile_csv").where("_corrupt IS NULL")
     bronze: dict[str, list[tuple[str | None, ...]]] = {}
     for r in rows.select("_source.file", *COLUMNS).orderBy("_source.file", "_source.row").collect():

@@ -166,7 +166,11 @@ def test_any_header_that_csv_can_write_is_read_back(
         (b'a,b\r\n1,"x\ny"\r\n', ""),  # Excel: within quotes a line break is LF
         (b"a,b\r\n1,2\n3,4\n", "\n"),
         (b'a,b\r\n1,"x\r\ny"\n3,4\r\n', "\n"),
-        (b"a,b\n1,2\r\n", ""),  # where LF ends a row, CRLF does too
+        (b"a,b\n1,2\r\n", "\n"),
+        (b"a,b\n1,x\ry\n", ""),  # CR alone is a character, but where it comes first
+        (b'"a\r\n",b\n1,2\n', "\n"),  # Spark would go by the first one, though it is within quotes
+        (b'"a\n",b\r1,2\r', "\r"),
+        (b'"a\n",b\r\n1,2\r\n', "\r\n"),
         (b"a,b\r1,2\n3,4\r", "end in several ways"),
         (b"a,b\r1,2\r\n3,4\r", "end in several ways"),
     ],

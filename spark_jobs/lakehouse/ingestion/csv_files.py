@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from lakehouse.ingestion.landing import CHUNK_BYTES, Unreadable
@@ -103,37 +103,39 @@ def layout(source: Input, read: Callable[[], BinaryIO]) -> CsvLayout:
         if b"\0" in head and dialect.single_byte:
             raise Unreadable(NUL)
         text, rest_follows = _decoded(head, dialect), len(head) == HEAD_BYTES
-        found = _header(source, dialect, text, rest_follows)
         counted = _Counted(dialect, head)
         while chunk := stream.read(CHUNK_BYTES) if dialect.single_byte else b"":
             counted.add(chunk)
     if counted.nul:
         raise Unreadable(NUL)
     opened, breaks = False, counted.breaks
-    if dialect.doubles_quotes and (counted.quotes % 2 or (len(breaks) > 1 and counted.quotes)):
+    if dialect.doubles_quotes and counted.quotes and (counted.quotes % 2 or len(breaks) > 1):
         # In RFC 4180 quotes come in pairs. One that stays open would take all lines after it into its cell.
         with read() as stream:
             opened, breaks = _quoting(stream, dialect)
         if opened and counted.quotes % 2:
             raise Unreadable("a quoted field never ends: the file is cut short, or a quote is missing")
-    line_sep = _line_sep(counted.first_break, breaks, certain=dialect.doubles_quotes or not counted.quotes)
-    return CsvLayout(found.names, found.leading, line_sep, found.has_rows, found.remark)
+    certain = dialect.doubles_quotes or not counted.quotes
+    line_sep = _line_sep(counted.first_break, breaks) if certain else ""
+    # From here on, lines end as they do for Spark.
+    ends = line_sep or dialect.line_sep or counted.first_break.decode("ascii")
+    found = _header(source, replace(dialect, line_sep=ends), text, rest_follows)
+    return replace(found, line_sep=line_sep)
 
 
-def _line_sep(first: bytes, breaks: set[bytes], *, certain: bool) -> str:
+def _line_sep(detected: bytes, breaks: list[bytes]) -> str:
     """What Spark must be told of the line breaks of a file; raises Unreadable for those that it cannot tell apart.
 
-    By itself it takes the first kind of line break for all, and would make one row of two that end otherwise.
+    By itself it takes the first one, within quotes or not, for all, and would make one row of two that end otherwise.
 
     Args:
-        first: the file's first line break.
-        breaks: those that end a row, if that is ``certain``.
+        detected: the file's first line break.
+        breaks: the kinds of those that end a row, the first one's first.
     """
-    others = breaks - {first, *([b"\r"] if first == b"\r\n" else [])}
-    # Where LF ends a row, CRLF does too.
-    if first in (b"", b"\n") or not others:
-        return ""
-    if first == b"\r\n" and certain:
+    kinds = [b for b in breaks if b != b"\r"] if breaks and breaks[0] != b"\r" else breaks
+    if len(kinds) < 2:
+        return "" if not kinds or kinds[0] == detected else kinds[0].decode("ascii")
+    if set(kinds) == {b"\r\n", b"\n"}:
         return "\n"
     raise Unreadable("its lines end in several ways (CRLF, LF, CR), which cannot be told apart: write one of them")
 
@@ -164,7 +166,9 @@ def _header(source: Input, dialect: Dialect, text: str, rest_follows: bool) -> C
         if first is not None and {_plain(n) for n in first} >= {_plain(n) for n in source.columns}:
             remark = "its first row names the columns, and is taken for a row: does it have a header?"
         return CsvLayout(source.columns, leading, has_rows=first is not None or rest_follows, remark=remark)
-    if (first := next(records, None)) is not None and (told := EXCEL_SEPARATOR.fullmatch(dialect.sep.join(first))):
+    if (first := next(records, None)) is not None and (
+        told := EXCEL_SEPARATOR.fullmatch(dialect.sep.join(first).rstrip())
+    ):
         if told[1] != dialect.sep:
             raise Unreadable(f"its first line says that fields end with {told[1]!r}: declare sep in source.yaml")
         leading, first = leading + 1, next(records, None)
@@ -289,15 +293,14 @@ class _Counted:
         self._last = chunk[-1:]
 
     @property
-    def breaks(self) -> set[bytes]:
-        """The kinds of line breaks there are, inside of quotes and outside; CR alone counts only where it came first."""
-        kinds = {b"\r\n": self._crlf, b"\n": self._lf - self._crlf}
-        found = {kind for kind, number in kinds.items() if number}
-        return found | {b"\r"} if self.first_break == b"\r" else found
+    def breaks(self) -> list[bytes]:
+        """The kinds of line breaks there are, inside of quotes and outside, the first one's first."""
+        lone = {b"\r\n": self._crlf, b"\n": self._lf - self._crlf, b"\r": self._cr - self._crlf}
+        return sorted((kind for kind, number in lone.items() if number), key=lambda kind: kind != self.first_break)
 
 
-def _quoting(stream: BinaryIO, dialect: Dialect) -> tuple[bool, set[bytes]]:
-    """Whether a file ends inside a quoted field, and the kinds of line breaks outside of quotes.
+def _quoting(stream: BinaryIO, dialect: Dialect) -> tuple[bool, list[bytes]]:
+    """Whether a file ends inside a quoted field, and the kinds of line breaks outside of quotes, the first one's first.
 
     A quote at the beginning of a field opens it, two quotes within it are one of its characters, and
     the next one closes it; a quote elsewhere is a character like others.
@@ -307,7 +310,7 @@ def _quoting(stream: BinaryIO, dialect: Dialect) -> tuple[bool, set[bytes]]:
     token = re.compile(re.escape(quote) + rb"|\r\n|\r|\n")
     # The byte before the place that has been reached is kept, and so is the last one of a chunk: two
     # quotes in a row must be seen together.
-    buffer, place, opened, breaks = b"\n", 1, False, set[bytes]()
+    buffer, place, opened, breaks = b"\n", 1, False, dict[bytes, None]()
     chunk = stream.read(CHUNK_BYTES).removeprefix(codecs.BOM_UTF8)
     while True:
         buffer, place = buffer[place - 1 :] + chunk, 1
@@ -319,7 +322,7 @@ def _quoting(stream: BinaryIO, dialect: Dialect) -> tuple[bool, set[bytes]]:
             elif found[0] != quote:
                 end_of_line = b"\r\n" if found[0] == b"\r" and buffer[found.end() :][:1] == b"\n" else found[0]
                 if not opened:
-                    breaks.add(end_of_line)
+                    breaks[end_of_line] = None
                 place = found.start() + len(end_of_line)
             elif opened and buffer[found.end() : found.end() + 1] == quote:
                 place = found.end() + 1
@@ -327,5 +330,5 @@ def _quoting(stream: BinaryIO, dialect: Dialect) -> tuple[bool, set[bytes]]:
                 opened = not opened and buffer[found.start() - 1 : found.start()] in begins
                 place = found.end()
         if not chunk:
-            return opened, breaks
+            return opened, list(breaks)
         chunk = stream.read(CHUNK_BYTES)

@@ -307,10 +307,11 @@ def _without_mark(value: Column, dialect: Dialect) -> Column:
 
 def _without_carriage_returns(rows: DataFrame, places: list[str]) -> DataFrame:
     """Rows of a file with both CRLF and LF, read line feed by line feed: a carriage return ends no value, nor is it a row."""
-    last, parsed = F.col(places[-1]), F.col(quote(PARSER_CORRUPT))
-    blank = (parsed if len(places) > 1 else last).eqNullSafe("\r")
-    ended = F.when(last.endswith("\r"), F.nullif(F.substr(last, F.lit(1), F.length(last) - 1), F.lit("")))
-    return rows.where(~blank).withColumn(places[-1], F.when(last.endswith("\r"), ended).otherwise(last))
+    first, *others = map(F.col, places)
+    last = F.col(places[-1])
+    blank = first.eqNullSafe("\r") & F.coalesce(*others, F.lit(None)).isNull()
+    bare = F.nullif(F.substr(last, F.lit(1), F.length(last) - 1), F.lit(""))
+    return rows.where(~blank).withColumn(places[-1], F.when(last.endswith("\r"), bare).otherwise(last))
 
 
 def _strings(names: Sequence[str]) -> StructType:

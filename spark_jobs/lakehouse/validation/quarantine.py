@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse.contracts import Contract
+from lakehouse.ingestion.json_objects import BYTES
 from lakehouse.progress import Batch
 from lakehouse.validation.checking import REASON_DDL, REASONS
 from lakehouse.validation.mapping import ROW
@@ -54,7 +55,8 @@ def corrupt_rows(
 ) -> DataFrame:
     """Rows that could not even be parsed, as they are kept: the raw line where there is one."""
     line = F.coalesce(F.col(f"{ROW}.corrupt"), F.to_json(f"{ROW}.raw"))
-    unparsed = F.col(f"{ROW}.corrupt").isNotNull()
+    kept = F.col(f"{ROW}.corrupt")
+    unparsed = kept.isNotNull() & ~F.startswith(kept, F.lit(BYTES))
     message = F.when(unparsed, "cannot be parsed: wrong number of fields, or not the declared format").otherwise(
         "holds bytes that are not text in the declared encoding"
     )
