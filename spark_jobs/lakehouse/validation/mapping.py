@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from lakehouse.contracts import Contract
 from lakehouse.errors import ConfigurationError
 from lakehouse.sources import Input
+from lakehouse.validation import functions
 
 ROW, SEQUENCE, DELETED = "_row", "_sequence", "_deleted"
 MAY_DROP = re.compile(
@@ -78,6 +79,7 @@ def map_rows(raw: DataFrame, source: Input, contract: Contract) -> DataFrame:
             contract does not know.
     """
     where = f"sources/{source.source}/{contract.name}.sql"
+    functions.register(raw.sparkSession)
     raw.createOrReplaceTempView(source.name)
     try:
         mapped = raw.sparkSession.sql(dict(source.sql)[contract.name])
