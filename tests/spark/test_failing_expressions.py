@@ -85,7 +85,8 @@ def test_each_select_that_fails_is_named_with_its_row_and_the_other_inputs_are_v
         assert text in found[source][1], found[source]
         # Whoever mends it needs the value, and not what Spark's settings are called.
         assert not re.search(r"SQLSTATE|ansi\.enabled|Job aborted|TASK_WRITE", found[source][1])
-        assert found[source][0] == (f"row 7 of {source}/a.csv" if bad else "a row"), source
+        # A subquery of its own fails on any row.
+        assert re.fullmatch(f"row {7 if bad else '.*'} of {source}/a.csv", found[source][0]), source
     assert pipeline.table("staged.things").select("_batch_id").distinct().count() == 1
     assert {r["id"].split()[0] for r in pipeline.table("staged.things").collect()} == {"sound"}
 
