@@ -28,6 +28,8 @@ def connect(warehouse: Path, layers: Sequence[str] = LAYERS) -> duckdb.DuckDBPyC
             if (folder / "_delta_log").is_dir():
                 # DuckDB cannot take every nested column from Arrow, and needs none of these.
                 db.register(f"{layer}_{folder.name}", rows(folder, but=("_seen", "_sequence", "_source")))
+            if (layer, folder.name) == ("silver", "customers_history"):
+                db.register("silver_customer_versions", _registrations(folder))
     return db
 
 
@@ -37,15 +39,22 @@ def rows(folder: Path, but: Sequence[str] = ()) -> pa.Table:
     return _select(folder, columns)
 
 
+def _registrations(folder: Path) -> pa.Table:
+    """When customers are said to have registered, by each version that an interval of the history stands for."""
+    seen = "SELECT customer_id, _deleted, unnest(_seen) AS s FROM t"
+    columns = "s['sequence']['at'] AS heard, s['extremes']['registration_date'] AS registration_date"
+    return _select(folder, f"customer_id, _deleted, {columns}", f"({seen})")
+
+
 def count(folder: Path) -> int:
     """How many rows a Delta table has."""
     return _select(folder, "count(*) AS n")["n"][0].as_py()
 
 
-def _select(folder: Path, columns: str) -> pa.Table:
+def _select(folder: Path, columns: str, origin: str = "t") -> pa.Table:
     # By DataFusion: deltalake's own readers know no deletion vectors.
     return pa.table(
-        QueryBuilder().register("t", DeltaTable(str(folder))).execute(f"SELECT {columns} FROM t").read_all()
+        QueryBuilder().register("t", DeltaTable(str(folder))).execute(f"SELECT {columns} FROM {origin}").read_all()
     )
 
 
@@ -67,6 +76,12 @@ def prepare(db: duckdb.DuckDBPyConnection, as_of: str) -> None:
     for name, columns in empty.items():
         if f"silver_{name}" not in have:
             db.sql(f"CREATE TABLE silver_{name} ({columns})")
+    if "silver_customer_versions" not in have:
+        # Of a history that was made without merging equal versions, each interval is one.
+        db.sql(
+            "CREATE VIEW silver_customer_versions AS "
+            "SELECT customer_id, _deleted, valid_from AS heard, registration_date FROM silver_customers_history"
+        )
     # The version known last before T, else the first one ever.
     for name, key in (("transactions", "transaction_id"), ("products", "product_id"), ("customers", "customer_id")):
         db.sql(f"""
@@ -88,9 +103,12 @@ def prepare(db: duckdb.DuckDBPyConnection, as_of: str) -> None:
     db.sql(
         "CREATE OR REPLACE TABLE products AS SELECT product_id, category, price FROM products_then WHERE NOT _deleted"
     )
+    # Nothing heard of at T or later counts, but for what is the first that is known of a customer.
     db.sql("""
         CREATE OR REPLACE TABLE earliest AS
-        SELECT customer_id, min(registration_date) AS registration_date FROM silver_customers_history WHERE NOT _deleted GROUP BY 1""")
+        SELECT customer_id, min(registration_date) AS registration_date
+        FROM (SELECT *, min(heard) OVER (PARTITION BY customer_id) AS first_heard FROM silver_customer_versions)
+        WHERE NOT _deleted AND (heard < t() OR heard = first_heard) GROUP BY 1""")
     db.sql(
         "CREATE OR REPLACE TABLE customers AS SELECT customer_id, e.registration_date FROM customers_then c JOIN earliest e USING (customer_id) WHERE NOT c._deleted"
     )
@@ -169,7 +187,7 @@ def customer_features(db: duckdb.DuckDBPyConnection) -> None:
         marked AS (
           SELECT customer_id, moment, CASE WHEN moment - lag(moment) OVER w <= INTERVAL 30 MINUTE THEN 0 ELSE 1 END AS starts
           FROM it WHERE customer_id IS NOT NULL WINDOW w AS (PARTITION BY customer_id ORDER BY moment)),
-        numbered AS (SELECT customer_id, moment, sum(starts) OVER (PARTITION BY customer_id ORDER BY moment ROWS UNBOUNDED PRECEDING) AS session FROM marked),
+        numbered AS (SELECT customer_id, moment, sum(starts) OVER (PARTITION BY customer_id ORDER BY moment, starts DESC ROWS UNBOUNDED PRECEDING) AS session FROM marked),
         sessions AS (SELECT customer_id, session, date_diff('microsecond', min(moment), max(moment)) / 1e6 AS seconds FROM numbered GROUP BY 1, 2),
         s AS (SELECT customer_id, count(*) AS n, avg(seconds) AS seconds FROM sessions GROUP BY 1),
         favourite AS (SELECT customer_id, category FROM want_category_preferences WHERE rank = 1),
@@ -195,7 +213,7 @@ def customer_features(db: duckdb.DuckDBPyConnection) -> None:
           coalesce(spend, 0)::DECIMAL(28,2) AS total_spend,
           coalesce(orders, 0)::INT AS purchase_frequency,
           CASE WHEN orders > 0 THEN spend::DOUBLE / orders END AS average_order_value,
-          sessions::INT AS session_count, seconds AS session_duration,
+          coalesce(sessions, 0)::INT AS session_count, seconds AS session_duration,
           CASE WHEN purchases > 0 THEN coalesce(it_n, 0)::DOUBLE / purchases END AS interaction_to_purchase_ratio,
           favourite AS favourite_category,
           CASE WHEN tx_n > 0 THEN cancelled::DOUBLE / tx_n END AS cancellation_rate,

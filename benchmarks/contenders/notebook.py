@@ -98,7 +98,7 @@ def gold(rows: dict[str, DataFrame], as_of: str) -> DataFrame:
     for part in (recency, looked, sessions, favourite):
         everything = everything.join(part, "CustomerID", "full")
     return everything.withColumnRenamed("CustomerID", "customer_id").na.fill(
-        0, ["total_interactions", "purchase_frequency", "total_spend"]
+        0, ["total_interactions", "purchase_frequency", "total_spend", "session_count"]
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import yaml
 from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference
 
-from lakehouse_dags.settings import Settings
+from lakehouse_dags.settings import ROOT, Settings
 
 
 def on_failure(settings: Settings) -> Any:
@@ -33,12 +34,19 @@ def deadline(settings: Settings) -> DeadlineAlert | None:
 
 
 def freshness(contract: Path) -> timedelta | None:
-    """The freshness of a contract's service levels; None if it promises none, or is not on this machine."""
-    if not contract.is_file():
+    """The freshness that a contract promises, as the stages read it.
+
+    None if it promises none, if the contract or the stages are not on this machine, or if it cannot be read: then the first stage
+    says what is wrong with it, which nobody would see of a DAG that is not there.
+    """
+    reader = ROOT / "spark_jobs/lakehouse/service_levels.py"
+    if not contract.is_file() or not reader.is_file():
         return None
-    levels = yaml.load(contract.read_bytes(), Loader=yaml.CSafeLoader).get("slaProperties") or []
-    units = {"d": "days", "h": "hours", "m": "minutes"}
-    for level in levels:
-        if level["property"] == "freshness":
-            return timedelta(**{units[level["unit"]]: level["value"]})
-    return None
+    promised = runpy.run_path(str(reader))["promised"]
+    try:
+        span: timedelta | None = promised(
+            yaml.load(contract.read_bytes(), Loader=yaml.CSafeLoader).get("slaProperties"), "freshness"
+        )
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError):
+        return None
+    return span

@@ -4,7 +4,10 @@ SELECT
   _row,
   id AS product_id,
   get_json_object(categories, '$[0]') AS category,
-  get_json_object(priceInfo, '$.price') AS price,
+  CASE
+    WHEN json_object_keys(priceInfo) IS NULL THEN computed(NULL, array(priceInfo))
+    ELSE get_json_object(priceInfo, '$.price')
+  END AS price,
   CASE availability
     WHEN 'OUT_OF_STOCK' THEN '0'
     WHEN 'IN_STOCK' THEN availableQuantity

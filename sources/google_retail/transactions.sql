@@ -21,7 +21,12 @@ SELECT
   visitorId AS customer_id,
   detail.product.id AS product_id,
   eventTime AS date,
-  CASE WHEN coalesce(position, 0) = 0 THEN get_json_object(purchaseTransaction, '$.revenue') ELSE '0' END AS amount,
+  CASE
+    WHEN coalesce(position, 0) > 0 THEN '0'
+    -- In JSON without a revenue it is missing; in what is no JSON it cannot be read.
+    WHEN json_object_keys(purchaseTransaction) IS NULL THEN computed(NULL, array(purchaseTransaction))
+    ELSE get_json_object(purchaseTransaction, '$.revenue')
+  END AS amount,
   'unknown' AS payment_method,
   'Completed' AS transaction_status
 FROM lines

@@ -21,7 +21,7 @@ SELECT
   regexp_replace(trim(CustomerID), '\\.0$', '') AS customer_id,
   StockCode AS product_id,
   InvoiceDate AS date,
-  coalesce(CAST(round(exact_amount, 2) AS STRING), concat(Quantity, ' x ', UnitPrice)) AS amount,
+  computed(round(exact_amount, 2), array(Quantity, UnitPrice)) AS amount,
   'unknown' AS payment_method,
   CASE WHEN InvoiceNo LIKE 'C%' THEN 'Cancelled' ELSE 'Completed' END AS transaction_status,
   InvoiceDate AS _sequence

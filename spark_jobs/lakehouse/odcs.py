@@ -27,7 +27,7 @@ minRowsToRefuse           this share is rejected is refused as a whole
 
 A table's own rules are ``quality`` entries of type custom and engine spark. Their ``severity`` is one
 of the three; for ``fail``, ``mustBeLessOrEqualTo`` with ``unit: percent`` is the share of a batch that
-may break the rule. ``unique: true`` on a column that is no key warns of values that several keys have.
+may break the rule. Of ``slaProperties``, ``freshness`` and ``retention`` count, in the units of ``service_levels``. ``unique: true`` on a column that is no key warns of values that several keys have.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,12 @@ from pydantic import ValidationError
 
 from lakehouse.contracts import FAIL, KINDS, REJECT, SEVERITIES, WARN, Column, Contract, Rule
 from lakehouse.errors import ConfigurationError
+from lakehouse.service_levels import promised
 
 SUFFIX = ".odcs.yaml"
 IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 TYPES = re.compile(r"string|int|bigint|double|boolean|timestamp|date|decimal\(\d{1,2},\d{1,2}\)")
 ON_ORPHAN = ("accept", "hold", "reject")
-HOURS = {"h": 1, "hour": 1, "hours": 1, "d": 24, "day": 24, "days": 24}
 
 
 def load_contracts(folder: str | Path) -> dict[str, Contract]:
@@ -145,6 +145,7 @@ def _from_model(model: OpenDataContractStandard, fingerprint: str) -> Contract:
         )
     extra = _properties(table.customProperties)
     columns = tuple(_column(p) for p in table.properties or [])
+    levels = [level.model_dump() for level in model.slaProperties or []]
     contract = Contract(
         name=name,
         layer=layer,
@@ -161,8 +162,8 @@ def _from_model(model: OpenDataContractStandard, fingerprint: str) -> Contract:
         z_order_by=tuple(extra.get("zOrderBy", ())),
         max_rejected_share=extra.get("maxRejectedShare"),
         min_rows_to_refuse=int(extra.get("minRowsToRefuse", 100)),
-        retention_days=_retention_days(model),
-        freshness_hours=_freshness_hours(model),
+        retention_days=_retention_days(levels),
+        freshness_hours=_freshness_hours(levels),
         fingerprint=fingerprint,
     )
     names = contract.column_names
@@ -310,15 +311,20 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _retention_days(model: OpenDataContractStandard) -> int | None:
-    for sla in model.slaProperties or []:
-        if sla.property == "retention" and sla.unit in ("d", "day", "days") and sla.value is not None:
-            return int(sla.value)
-    return None
+def _retention_days(levels: list[dict[str, Any]]) -> int | None:
+    retention = _promised(levels, "retention")
+    if retention is not None and retention % timedelta(days=1):
+        raise ConfigurationError("retention is no whole number of days", where="slaProperties")
+    return None if retention is None else retention.days
 
 
-def _freshness_hours(model: OpenDataContractStandard) -> float | None:
-    for sla in model.slaProperties or []:
-        if sla.property == "freshness" and sla.unit in HOURS and sla.value is not None:
-            return float(sla.value) * HOURS[sla.unit]
-    return None
+def _freshness_hours(levels: list[dict[str, Any]]) -> float | None:
+    freshness = _promised(levels, "freshness")
+    return None if freshness is None else freshness / timedelta(hours=1)
+
+
+def _promised(levels: list[dict[str, Any]], name: str) -> timedelta | None:
+    try:
+        return promised(levels, name)
+    except ValueError as error:
+        raise ConfigurationError(str(error), where="slaProperties", todo="Mend that service level.") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -14,8 +15,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
+from lakehouse.errors import ConfigurationError
+from lakehouse.odcs import load_contracts
 from lakehouse_airflow.alerts import LogNotifier
 from lakehouse_airflow.connect import ConnectStageOperator
 from lakehouse_airflow.databricks import DatabricksStageOperator
@@ -123,7 +127,22 @@ def test_another_notifier_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> No
     ("levels", "expected"),
     [
         ("slaProperties: [{property: retention, value: 9, unit: d}, {property: freshness, value: 6, unit: h}]", timedelta(hours=6)),
-        ("slaProperties: [{property: freshness, value: 30, unit: m}]", timedelta(minutes=30)),
+        *[
+            (f"slaProperties: [{{property: freshness, value: 2, unit: {unit}}}]", 2 * span)
+            for span, units in {
+                timedelta(minutes=1): ("m", "min", "minute", "minutes"),
+                timedelta(hours=1): ("h", "hr", "hour", "hours"),
+                timedelta(days=1): ("d", "day", "days", "Days"),
+                timedelta(weeks=1): ("w", "week", "weeks"),
+                timedelta(days=365): ("y", "yr", "year", "years"),
+            }.items()
+            for unit in units
+        ],
+        ("slaProperties: [{property: freshness, value: '1.5', unit: h}]", timedelta(minutes=90)),
+        ("slaProperties: [{property: freshness, value: 30, unit: moons}]", None),
+        ("slaProperties: [{property: freshness, value: soon, unit: d}]", None),
+        ("slaProperties: {", None),
+        ("[]", None),
         ("slaProperties: []", None),
         ("id: x", None),
     ],
@@ -134,6 +153,31 @@ def test_the_freshness_of_a_contract(tmp_path: Path, levels: str, expected: time
     (tmp_path / "c.yaml").write_text(levels)
     assert freshness(tmp_path / "c.yaml") == expected
     assert freshness(tmp_path / "none.yaml") is None
+
+
+@pytest.mark.parametrize("unit", ["d", "day", "days", "h", "hour", "hours", "m", "minutes", "moons"])
+def test_a_unit_of_freshness_that_the_stages_accept_breaks_no_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str
+) -> None:
+    folder = tmp_path / "contracts"
+    shutil.copytree(ROOT / "contracts", folder)
+    contract = folder / "customer_features.odcs.yaml"
+    model = yaml.safe_load(contract.read_text())
+    model["slaProperties"] = [{"property": "freshness", "value": 3, "unit": unit}]
+    contract.write_text(yaml.safe_dump(model))
+    monkeypatch.setenv("LAKEHOUSE_CONTRACTS", str(folder))
+    bag = DagBag(str(ROOT / "dags/medallion_batch.py"))
+    assert bag.import_errors == {}
+    alerts = bag.dags["medallion_batch"].deadline or []
+    if unit == "moons":
+        assert alerts == []
+        with pytest.raises(
+            ConfigurationError,
+            match=r"customer_features[.]odcs[.]yaml: slaProperties: freshness has the unit 'moons'; use one of m, min",
+        ):
+            load_contracts(folder)
+    else:
+        assert timedelta(hours=load_contracts(folder)["customer_features"].freshness_hours or 0) == alerts[0].interval
 
 
 def test_the_batch_runs_the_stages_in_order(batch, backend: str) -> None:  # type: ignore[no-untyped-def]

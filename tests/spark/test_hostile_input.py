@@ -456,7 +456,10 @@ def test_undeclared_values_are_rescued_by_their_names(pipeline: Pipeline) -> Non
 def test_messages_name_the_row_the_file_the_value_and_what_it_should_be(pipeline: Pipeline) -> None:
     kept = pipeline.table("quarantine.things").where("_source.file LIKE '%decimal comma%'")
     assert [r[0] for r in kept.select("reasons.message").collect()] == [
-        ['things row 1 of hostile/csv/decimal comma.csv: amount "12,50" is not a decimal(18,2)']
+        [
+            'things row 1 of hostile/csv/decimal comma.csv: amount "12,50" is not a decimal(18,2): digits with a decimal point, '
+            "at most 16 before and 2 behind it, no separators between thousands and no currency"
+        ]
     ]
 
 

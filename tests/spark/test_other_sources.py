@@ -61,7 +61,8 @@ def test_googles_invalid_rows_are_in_quarantine_with_their_reasons(both: Pipelin
     kept = oracle.connect(both.warehouse_path)
     (product,) = kept.sql("SELECT reasons, raw, row_number FROM quarantine_products").fetchall()
     assert product[0][0]["message"] == (
-        'products row 1 of google_retail/products_some_invalid.json: stock_availability "INVALID_VALUE" is not a whole number'
+        'products row 1 of google_retail/products_some_invalid.json: stock_availability "INVALID_VALUE" is not a whole number '
+        "from -2147483648 to 2147483647, in digits alone"
     )
     assert json.loads(product[1])["id"] == "GGCOGOAC101259"
     (event,) = kept.sql("SELECT reasons, raw FROM quarantine_interactions").fetchall()

@@ -10,7 +10,7 @@ from pathlib import Path
 import oracle
 import pytest
 from lakehouse.cli import instant
-from lakehouse.features import catalogue
+from lakehouse.features import catalogue, definitions
 from lakehouse.features.catalogue import MONEY, TRANSACTIONS, Feature
 from lakehouse.report import RunReport
 from lakehouse.synthetic.shop import Scale
@@ -114,6 +114,26 @@ def test_old_snapshots_expire_but_never_the_latest(daily: Pipeline) -> None:
     daily.run("featurize", as_of="2026-03-10", now=later)
     assert instants() == [instant("2026-03-10")]
     assert daily.table("gold.product_features").where("as_of < '2026-03-10'").count() == 0
+
+
+def test_a_snapshot_of_the_former_definitions_holds_and_is_carried_over_with_zero_sessions(
+    daily: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as m:
+        # The name that the release before gave to the shipped definitions, and the null that it wrote.
+        m.setattr(definitions, "of_gold", lambda contracts: "2df7015ce7fc46d3")
+        daily.run("featurize", as_of="2026-03-10", recompute="all")
+    features = f"delta.`{daily.path('gold.customer_features')}`"
+    daily.spark.sql(f"UPDATE {features} SET session_count = NULL WHERE session_count = 0")
+    without = daily.table("gold.customer_features").where("as_of = '2026-03-10' AND session_count IS NULL").count()
+    assert without > 0
+    assert not daily.run("featurize", as_of="2026-03-10").wrote
+    assert not daily.run("featurize", start="2026-03-10", end="2026-03-10").wrote
+    report = daily.run("featurize", as_of="2026-03-11", recompute="changed")
+    figures = report.tables["gold.customer_features"]
+    assert figures["customers_recomputed"] < figures["rows_written"], "nothing was carried over"
+    assert oracle.differences(oracle.connect(daily.warehouse_path), "2026-03-11") == {}
+    assert daily.table("gold.customer_features").where("as_of = '2026-03-11' AND session_count = 0").count() >= without
 
 
 def test_a_feature_is_added_in_one_place(daily: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -133,3 +134,24 @@ def test_any_text_is_a_contract_or_a_named_error(tmp_path_factory: pytest.TempPa
     file.write_text(text, encoding="utf-8", errors="surrogatepass")
     with pytest.raises(ConfigurationError):
         load_contract(file)
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        ({"value": 2, "unit": "d"}, 2),
+        ({"value": 48, "unit": "hours"}, 2),
+        ({"value": 1, "unit": "y"}, 365),
+        ({"value": 1, "unit": "hour"}, "retention is no whole number of days"),
+        ({"value": 1, "unit": "months"}, "retention has the unit 'months'; use one of m, min, minute, minutes, h"),
+        ({"value": "long", "unit": "d"}, "retention has the value 'long'; write a number above 0"),
+        ({"value": 0, "unit": "d"}, "retention has the value '0'; write a number above 0"),
+    ],
+)
+def test_a_retention_is_read_in_its_unit_or_refused(tmp_path: Path, level: dict[str, Any], expected: int | str) -> None:
+    file = write(tmp_path, lambda m: m.update(slaProperties=[{"property": "retention", **level}]))
+    if isinstance(expected, int):
+        assert load_contract(file).retention_days == expected
+    else:
+        with pytest.raises(ConfigurationError, match=expected):
+            load_contract(file)

@@ -137,9 +137,25 @@ def test_what_no_name_tells_the_values_may() -> None:
     two = [*received, number("Netto"), column("Other", values=("cancelled",))]
     found = {m.column.name: (m.received, m.remark) for m in match(ENTITIES["transactions"], two, None)}
     assert found["amount"] == (
-        None, "required, decimal(18,2): nothing received looks like it; write a column, or an expression of this type",
+        None, "required, decimal(18,2): nothing received looks like it; write a column, or computed(EXPRESSION, "
+        "array(COLUMN, ...)) with try_ functions in the expression",
     )  # fmt: skip
     assert found["transaction_status"][0] is None
+
+
+def test_an_amount_that_is_not_received_is_proposed_as_quantity_times_price() -> None:
+    received = [column("Invoice"), column("Qty", "int", "double"), number("Unit Price")]
+    matches = match(ENTITIES["transactions"], received, "Invoice")
+    text = select("lines", matches, ["Invoice", "Qty", "Unit Price", "Note"])
+    # What is there and cannot be read must not become a missing amount, which counts as 0.
+    assert (
+        "  computed(round(try_cast(`Qty` AS DECIMAL(18, 3)) * try_cast(`Unit Price` AS DECIMAL(18, 4)), 2), array(`Qty`, `Unit Price`)) "
+        "AS amount,  -- quantity times price: look at it\n"
+    ) in text
+    assert "-- Received and not used: Note\n" in text
+    for others in ([number("Unit Price")], [*received, number("List Price")], [*received, number("Total")]):
+        found = {m.column.name: m for m in match(ENTITIES["transactions"], others, "Invoice")}
+        assert found["amount"].expression == ""
 
 
 def test_rows_of_a_key_are_ordered_by_the_only_instant() -> None:

@@ -15,8 +15,6 @@ carry over what has not changed.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -145,9 +143,9 @@ FEATURES: tuple[Feature, ...] = (
     ),
     # Sessions
     Feature(
-        "session_count", "int", CUSTOMER, lambda as_of: F.col("_sessions.sessions"),
+        "session_count", "int", CUSTOMER, lambda as_of: F.coalesce(F.col("_sessions.sessions"), F.lit(0)),
         "Sessions: interactions without a gap of more than 30 minutes between them (the session rule of Google Analytics 4).",
-        "sessions", "no interaction", (CHURN,),
+        "sessions", "", (CHURN,),
     ),
     Feature(
         "session_duration", "double", CUSTOMER,
@@ -246,11 +244,3 @@ def windowed(source: str) -> list[Feature]:
 def longest_window() -> int:
     """Days before as_of that a windowed feature may look back."""
     return max(f.window_days or 0 for f in FEATURES)
-
-
-def fingerprint() -> str:
-    """Changes whenever a definition does, so that a snapshot made by older ones is renewed."""
-    from lakehouse.features import customers, products, silver
-
-    code = "".join(inspect.getsource(inspect.getmodule(m) or m) for m in (segment, customers, products, silver))
-    return hashlib.sha256(code.encode()).hexdigest()[:16]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse.features.catalogue import MICROS, MONEY
@@ -51,23 +51,14 @@ def product_affinity(activity: Activity) -> DataFrame:
         .where(F.col("customer_id").isNotNull() & F.col("product_id").isNotNull())
         .groupBy("customer_id", "product_id")
         .agg(
-            F.collect_list("seen").alias("seen"),
-            F.collect_list("bought").alias("bought"),
+            F.count("seen").alias("interactions"),
+            F.count("bought").alias("purchases"),
+            _converted().alias("converted"),
             F.max(F.greatest("seen", "bought")).alias("last"),
             F.coalesce(F.sum("amount"), F.lit(0)).cast(MONEY).alias("_spend"),
         )
     )
-    horizon = CONVERSION_DAYS * 86_400 * MICROS
-    led_to_purchase = F.filter("seen", lambda s: F.exists("bought", lambda b: (b >= s) & (b <= s + horizon)))
-    counted = pairs.select(
-        "customer_id",
-        "product_id",
-        F.size("seen").cast("bigint").alias("interactions"),
-        F.size(led_to_purchase).cast("bigint").alias("converted"),
-        F.size("bought").cast("bigint").alias("purchases"),
-        F.timestamp_micros("last").alias("last_event"),
-        "_spend",
-    )
+    counted = pairs.withColumn("last_event", F.timestamp_micros("last"))
     return counted.select(
         "customer_id",
         _as_of(activity),
@@ -79,6 +70,29 @@ def product_affinity(activity: Activity) -> DataFrame:
         "last_event",
         "_spend",
     )
+
+
+def _converted() -> Column:
+    """How many of a pair's interactions (``seen``) its next purchase (``bought``) follows within the horizon.
+
+    One walk from the last event to the first, that keeps the purchase it has met last: of two lists, each look would be
+    compared with each purchase. Both are in microseconds. An event is one number, twice its instant and one more for a
+    purchase, so that of events at one instant the purchase is met first.
+    """
+    event = F.coalesce(F.col("bought") * 2 + 1, F.col("seen") * 2)
+    latest_first = F.sort_array(F.collect_list(event), asc=False)
+    horizon = F.lit(CONVERSION_DAYS * 86_400 * MICROS * 2 + 1)
+
+    def walk(state: Column, event: Column) -> Column:
+        is_purchase = event.bitwiseAND(F.lit(1)) == 1
+        follows = F.coalesce(state["bought"] - event <= horizon, F.lit(False))
+        return F.struct(
+            F.when(is_purchase, event).otherwise(state["bought"]).alias("bought"),
+            F.when(~is_purchase & follows, state["converted"] + 1).otherwise(state["converted"]).alias("converted"),
+        )
+
+    nothing = F.struct(F.lit(None).cast("bigint").alias("bought"), F.lit(0).cast("bigint").alias("converted"))
+    return F.aggregate(latest_first, nothing, walk, lambda state: state["converted"])
 
 
 def product_features(activity: Activity, affinity: DataFrame) -> DataFrame:

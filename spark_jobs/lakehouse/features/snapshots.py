@@ -7,7 +7,7 @@ last entry of an instant tells its state.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -30,8 +30,8 @@ class Snapshot:
     """Gold as of an instant.
 
     Attributes:
-        inputs: names what it depends on: merged batches, definitions, contracts.
-        definitions: names the definitions and contracts alone.
+        inputs: names what it depends on: merged batches and definitions.
+        definitions: names the definitions alone, the columns of its tables among them.
         silver: the version of each table of silver that it was made from.
         customers: rows of gold.customer_features, of which ``recomputed`` were computed from events.
     """
@@ -75,16 +75,17 @@ class Snapshots:
         """The snapshot that was made last: up to its versions of silver, all late data have been told."""
         return max((s for s in self._entries if s.state == PUBLISHED), key=lambda s: s.batch_id, default=None)
 
-    def base(self, as_of: datetime, definitions: str, torn: set[datetime]) -> Snapshot | None:
+    def base(self, as_of: datetime, definitions: Set[str], torn: set[datetime]) -> Snapshot | None:
         """The latest snapshot from which one as of an instant can be carried over.
 
         Args:
+            definitions: the names of those by which it may have been made.
             torn: instants of which a killed run may have replaced some tables and not the others.
         """
         fit = [
             s
             for s in self.current.values()
-            if s.as_of <= as_of and s.state != EXPIRED and s.definitions == definitions and s.as_of not in torn
+            if s.as_of <= as_of and s.state != EXPIRED and s.definitions in definitions and s.as_of not in torn
         ]
         return fit[-1] if fit else None
 

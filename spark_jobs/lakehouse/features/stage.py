@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Mapping, Set
 from datetime import datetime, timedelta
 
 from pyspark.sql import DataFrame
 
 from lakehouse.cli import Context, instant
 from lakehouse.errors import ConfigurationError, UsageError
-from lakehouse.features import catalogue, changes, gold
+from lakehouse.features import changes, definitions, gold
 from lakehouse.features.snapshots import EXPIRED, PUBLISHED, STALE, Snapshot, Snapshots
 from lakehouse.progress import DONE, VOID, Batch, Progress
 from lakehouse.session import BYTES_OF_STORED_ROW, prepare
@@ -32,13 +31,14 @@ def run(context: Context) -> None:
             raise ConfigurationError("no such gold contract", where=name, todo="Restore contracts/.")
     progress = Progress(context.warehouse, "featurize", context.run_id, context.now, upstream="merge")
     snapshots = Snapshots(context.warehouse, context.run_id, context.now)
-    definitions = _fingerprint(catalogue.fingerprint(), {n: context.contracts[n].fingerprint for n in gold.TABLES})
-    inputs = _fingerprint(definitions, {f.unit: f.batch_id for f in progress.finished("merge") if f.state == DONE})
+    contracts = {n: context.contracts[n] for n in gold.TABLES}
+    today, good = definitions.of_gold(contracts), definitions.as_good(contracts)
+    merged = {f.unit: f.batch_id for f in progress.finished("merge") if f.state == DONE}
     # A run that was killed may have replaced some tables of a snapshot and not the others.
     interrupted = progress.outstanding()
     torn = {instant(b.unit) for b in interrupted}
-    asked = _asked(context, snapshots, definitions)
-    units = sorted(torn | {t for t in asked if _outdated(context, snapshots.current.get(t), inputs)})
+    asked = _asked(context, snapshots, good)
+    units = sorted(torn | {t for t in asked if _outdated(context, snapshots.current.get(t), good, merged)})
     if units:
         batches = progress.plan((unit.isoformat(), ()) for unit in units)
         # Given up only now, so that no moment is without a plan that covers them.
@@ -54,14 +54,15 @@ def run(context: Context) -> None:
         _tell_stale(context, snapshots, versions, units, batches[0])
         for batch in batches:
             as_of = instant(batch.unit)
-            changed, recomputed = _changed(context, snapshots, frames, versions, as_of, definitions, torn, events)
+            changed, recomputed = _changed(context, snapshots, frames, versions, as_of, good, torn, events)
             rows = gold.publish(context, frames, as_of, changed)
             if changed is not None:
                 changed.unpersist()
             everyone = rows["gold.customer_features"]
             recomputed = everyone if recomputed is None else recomputed
             context.report.count("gold.customer_features", customers_recomputed=recomputed)
-            snapshots.published(batch, as_of, inputs, definitions, versions, everyone, recomputed)
+            inputs = definitions.fingerprint(today, merged)
+            snapshots.published(batch, as_of, inputs, today, versions, everyone, recomputed)
             snapshots.commit()
             torn.discard(as_of)
             if batch == batches[-1]:
@@ -73,7 +74,7 @@ def run(context: Context) -> None:
         context.report.say(f"the snapshot as of {t.isoformat()} is up to date")
 
 
-def _asked(context: Context, snapshots: Snapshots, definitions: str) -> set[datetime]:
+def _asked(context: Context, snapshots: Snapshots, good: Set[str]) -> set[datetime]:
     """The instants that the arguments name."""
     args = context.args
     start, end = (instant(x) if x else None for x in (args.start, args.end))
@@ -94,7 +95,7 @@ def _asked(context: Context, snapshots: Snapshots, definitions: str) -> set[date
             raise UsageError(f"--every {args.every}: more than {MOST_SNAPSHOTS:,} snapshots", todo="Ask for fewer.")
         return {start + timedelta(days=n * days) for n in range(int((end - start) / timedelta(days=days)) + 1)}
     there = [s for s in snapshots.current.values() if start <= s.as_of <= end and s.state != EXPIRED]
-    renewed = {s.as_of for s in there if s.state == STALE or s.definitions != definitions or args.recompute == ALL}
+    renewed = {s.as_of for s in there if s.state == STALE or s.definitions not in good or args.recompute == ALL}
     context.report.say(f"{len(renewed)} of {len(there)} snapshots from {args.start} to {args.end} are to be renewed")
     return renewed
 
@@ -105,14 +106,15 @@ def _days(text: str) -> int:
     return int(text)
 
 
-def _outdated(context: Context, snapshot: Snapshot | None, inputs: str) -> bool:
-    held = snapshot is not None and snapshot.state == PUBLISHED and snapshot.inputs == inputs
-    return not held or context.args.recompute == ALL
+def _outdated(context: Context, snapshot: Snapshot | None, good: Set[str], merged: Mapping[str, int]) -> bool:
+    if snapshot is None or snapshot.state != PUBLISHED or context.args.recompute == ALL:
+        return True
+    return snapshot.definitions not in good or snapshot.inputs != definitions.fingerprint(snapshot.definitions, merged)
 
 
 def _changed(
     context: Context, snapshots: Snapshots, frames: dict[str, DataFrame], versions: dict[str, int],
-    as_of: datetime, definitions: str, torn: set[datetime], events: int,
+    as_of: datetime, good: Set[str], torn: set[datetime], events: int,
 ) -> tuple[gold.Changed | None, int | None]:  # fmt: skip
     """Whom to compute anew, and how many they are; None for everyone.
 
@@ -120,7 +122,7 @@ def _changed(
         events: bytes of silver's events.
     """
     report, how = context.report, context.args.recompute
-    base = snapshots.base(as_of, definitions, torn) if how != ALL else None
+    base = snapshots.base(as_of, good, torn) if how != ALL else None
     if base is None:
         return None, None
     if how == AUTO and events < SMALL_BYTES:
@@ -186,7 +188,3 @@ def _expire(context: Context, snapshots: Snapshots, batch: Batch, *, again: bool
         for name in gold.TABLES:
             context.warehouse.delete(f"gold.{name}", f"as_of IN ({instants})")
         context.report.say(f"{len(due)} snapshots have expired")
-
-
-def _fingerprint(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

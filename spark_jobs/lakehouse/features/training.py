@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 from lakehouse import __version__
 from lakehouse.cli import Context, instant
 from lakehouse.errors import ConfigurationError, InternalError, UsageError
-from lakehouse.features import catalogue, customers, gold, products
+from lakehouse.features import catalogue, customers, definitions, gold, products
 from lakehouse.features.labels import LABELS, labelled, labels
 from lakehouse.session import prepare
 
@@ -38,7 +38,7 @@ class Recipe:
 
     Attributes:
         known_by: ``cut-off``, ``now``, or an instant: what was delivered at or after it is unknown.
-        definitions: fingerprint of the catalogue.
+        definitions: the name of what features and labels were defined by.
         silver: the version of each table of silver.
     """
 
@@ -92,12 +92,12 @@ def run(context: Context) -> None:
 
 
 def _recipe(context: Context, manifest: dict | None) -> Recipe:
-    args, definitions = context.args, catalogue.fingerprint()
+    args = context.args
     if manifest is not None:
         recipe = Recipe(**{f: manifest[f] for f in Recipe.__dataclass_fields__})
-        if recipe.definitions != definitions:
+        if not definitions.can_be_made(recipe.definitions):
             raise ConfigurationError(
-                f"made by other definitions ({recipe.definitions}, these are {definitions})", where=args.from_manifest,
+                f"made by other definitions ({recipe.definitions}, these are {definitions.of_training_sets()})", where=args.from_manifest,
                 todo=f"Use the release that made it: {manifest['code_version']}.",
             )  # fmt: skip
         return recipe
@@ -111,7 +111,7 @@ def _recipe(context: Context, manifest: dict | None) -> Recipe:
     if not 0 < len(cut_offs) <= MOST_CUT_OFFS:
         raise UsageError(f"--cut-offs: {len(cut_offs)} instants", todo=f"Name 1 to {MOST_CUT_OFFS}.")
     silver = gold.silver_versions(context)
-    return Recipe(args.name, tuple(cut_offs), int(args.horizon), args.known_by, definitions, silver)
+    return Recipe(args.name, tuple(cut_offs), int(args.horizon), args.known_by, definitions.of_training_sets(), silver)
 
 
 def _check_time(context: Context, recipe: Recipe) -> None:
@@ -147,6 +147,7 @@ def _of_cut_off(context: Context, recipe: Recipe, cut_off: datetime) -> DataFram
     preferences = products.category_preferences(then)
     features = customers.customer_features(customers.unscored(then, customers.lifelong(then), preferences), cut_off)
     published = features.select("customer_id", "as_of", *[f.name for f in catalogue.published()])
+    published = definitions.as_defined(published, recipe.definitions)
     later = gold.activity(gold.read_silver(context, recipe.silver), cut_off + timedelta(days=recipe.horizon_days))
     return labelled(published, labels(later, cut_off))
 

@@ -28,6 +28,8 @@ MEANS = {
     **{"state": ("status",), "kind": ("type",), "invoice": ("order",), "nation": ("country",), "channel": ("source",)},
 }
 """What words of column names mean in the words of the contracts."""
+QUANTITY, PRICE = frozenset({"quantity", "qty", "units", "pieces"}), frozenset({"price"})
+"""Words of the names of columns whose product is an amount."""
 SURE, READABLE, MOSTLY = 0.5, 0.5, 0.9
 """The score from which names are alike; the share of the values that must be of the contract's type for a column with such a name,
 and for one that is chosen by its values alone."""
@@ -37,12 +39,13 @@ and for one that is chosen by its values alone."""
 class Match:
     """A column of a contract, and the received one that may be it; None where none looks like it.
 
-    ``remark`` says what to look at, if anything.
+    ``remark`` says what to look at, if anything; ``expression`` is SQL of several received columns instead of one.
     """
 
     column: Column
     received: str | None
     remark: str = ""
+    expression: str = ""
 
 
 def match(contract: Contract, figures: Sequence[Figures], unique: str | None, key: str | None = None) -> list[Match]:
@@ -81,6 +84,9 @@ def _match(column: Column, found: tuple[Figures, float] | None, unique: str | No
         return Match(column, unique, "by its values: always given, never twice")
     if not column.required and not column.key:
         return Match(column, None)
+    product = _product(column, rest)
+    if product is not None:
+        return product
     by_values = _by_values(column, rest)
     if by_values is not None:
         f, why = by_values
@@ -91,8 +97,25 @@ def _match(column: Column, found: tuple[Figures, float] | None, unique: str | No
     elif column.type == "string":
         todo = "write a column, or a text such as 'unknown'"
     else:
-        kind, todo = f"{kind}, {column.type}", "write a column, or an expression of this type"
+        kind = f"{kind}, {column.type}"
+        todo = "write a column, or computed(EXPRESSION, array(COLUMN, ...)) with try_ functions in the expression"
     return Match(column, None, f"{kind}: nothing received looks like it; {todo}")
+
+
+def _product(column: Column, rest: Sequence[Figures]) -> Match | None:
+    """An amount as quantity times price, where both are received and it is not."""
+    if "amount" not in _words(column.name) or not column.type.startswith("decimal"):
+        return None
+
+    def numbers(words: frozenset[str]) -> list[Figures]:
+        return [f for f in rest if words & set(plain_name(f.name).split("_")) and _share(f, "double") >= MOSTLY]
+
+    quantities, prices = numbers(QUANTITY), numbers(PRICE)
+    if len(quantities) != 1 or len(prices) != 1 or quantities == prices:
+        return None
+    q, p = (quote(f.name) for f in (*quantities, *prices))
+    exact = f"try_cast({q} AS DECIMAL(18, 3)) * try_cast({p} AS DECIMAL(18, 4))"
+    return Match(column, None, "quantity times price: look at it", f"computed(round({exact}, 2), array({q}, {p}))")
 
 
 def _by_values(column: Column, rest: Sequence[Figures]) -> tuple[Figures, str] | None:
@@ -132,13 +155,14 @@ def select(input_name: str, matches: Sequence[Match], received: Sequence[str], s
         sequence: the received column that orders the rows of a key, if that is known.
     """
     used = {m.received for m in matches}
-    rest = [r for r in received if r not in used]
+    expressions = [m.expression for m in matches if m.expression]
+    rest = [r for r in received if r not in used and not any(quote(r) in e for e in expressions)]
     head = ["-- Proposed from a profile, by names and values: look at each line."]
     head += [f"-- Received and not used: {', '.join(' '.join(r.split()) for r in rest)}"] if rest else []
-    given = [m for m in matches if m.received is not None or m.column.required or m.column.key]
+    given = [m for m in matches if m.received is not None or m.expression or m.column.required or m.column.key]
     parts = []
     for m in given:
-        value = quote(m.received) if m.received is not None else "NULL"
+        value = quote(m.received) if m.received is not None else m.expression or "NULL"
         parts.append((f"{value} AS {m.column.name}", " ".join(m.remark.split())))
     if sequence is not None:
         parts.append((f"{quote(sequence)} AS _sequence", "of the rows of a key, the latest counts"))

@@ -184,6 +184,8 @@ def propose_source(
             place = f"{contract.name}.{m.column.name}"
             if m.received is not None:
                 report.say(f"{place}: from {m.received!r}" + (f" ({m.remark})" if m.remark else ""))
+            elif m.expression:
+                report.say(f"{place}: {m.expression} ({m.remark})")
             elif m.remark:
                 report.warn(f"{place}: {m.remark}")
     _write(files, report)

@@ -13,6 +13,7 @@ from lakehouse.errors import ConfigurationError
 from lakehouse.ingestion.readers import received_columns
 from lakehouse.sources import Input
 from lakehouse.sql import quote
+from lakehouse.validation import functions
 
 ROW, SEQUENCE, DELETED = "_row", "_sequence", "_deleted"
 MAY_DROP = re.compile(
@@ -80,6 +81,7 @@ def map_rows(raw: DataFrame, source: Input, contract: Contract) -> DataFrame:
             contract does not know.
     """
     where = f"sources/{source.source}/{contract.name}.sql"
+    functions.register(raw.sparkSession)
     raw.createOrReplaceTempView(source.name)
     try:
         mapped = raw.sparkSession.sql(dict(source.sql)[contract.name])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -12,14 +11,14 @@ from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
-from lakehouse.cli import Context
+from lakehouse.cli import Context, named
 from lakehouse.contracts import Contract
 from lakehouse.errors import ConfigurationError, InternalError, LakehouseError, TryAgain
 from lakehouse.ingestion.readers import is_corrupt
 from lakehouse.progress import Batch
 from lakehouse.sources import Input
 from lakehouse.sql import quote
-from lakehouse.validation import checking, mapping, quarantine, rules
+from lakehouse.validation import checking, failures, mapping, quarantine, rules
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def publish(context: Context, source: Input, batch: Batch, arrived: Arrived) -> 
     context.report.count(f"bronze.{source.name}", rows_read=arrived.rows)
     entities = [c for name, c in context.entities.items() if name in dict(source.sql)]
     published = []
-    with expressions_of(source):
+    with expressions_of(source, entities, bronze):
         good = _readable(bronze, arrived)
         for contract in entities:
             known = known_rows(context, contract)
@@ -146,23 +145,16 @@ def take_back(context: Context, batch: Batch) -> None:
 
 
 @contextmanager
-def expressions_of(source: Input) -> Iterator[None]:
-    """Turn what a SELECT's expressions raise on a row into an error that names the SELECT."""
+def expressions_of(source: Input, contracts: Sequence[Contract], bronze: DataFrame) -> Iterator[None]:
+    """Turn what a SELECT or a rule raises on a row into an error that names it, and the row; arguments as of ``at_fault``."""
     try:
         yield
     except (LakehouseError, Refused):
         raise
     except Exception as error:
-        on_a_row = re.search(
-            r"\[(CAST_|NUMERIC_VALUE_OUT|DIVIDE_BY_ZERO|ARITHMETIC|INVALID_ARRAY_INDEX|DATETIME_OVERFLOW).*", str(error)
-        )
-        if on_a_row is None:
-            raise
-        raise ConfigurationError(
-            f"fails on a row: {on_a_row[0][:200]}",
-            where=f"sources/{source.source}/*.sql, or an SQL rule of its entities' contracts",
-            todo="Use the try_ variant of that function, so that a bad value becomes a reason.",
-        ) from error
+        if named(error) is None and (fault := failures.at_fault(source, contracts, bronze)) is not None:
+            raise fault from error
+        raise
 
 
 def _publish(

@@ -94,8 +94,12 @@ def replay(
         source = inputs[place["input"]]
         outcome.selected += place["rows"]
         own = rows.where(F.col("input") == source.name)
-        with publishing.expressions_of(source), context.report.step(f"replay {contract.name}"):
-            again = _checked_again(context, source, contract, own, tuple(sorted(place["batches"])), corrections)
+        bronze = _corrected(context, source, tuple(sorted(place["batches"])), corrections)
+        with (
+            publishing.expressions_of(source, [contract], bronze),
+            context.report.step(f"replay {contract.name}"),
+        ):
+            again = _checked_again(context, source, contract, own, bronze)
             passed = _judge(outcome, own, again, contract)
             if not dry_run and passed:
                 _carry_out(context, progress, source, contract, own, again, decision, corrections)
@@ -190,14 +194,18 @@ def _received(context: Context, source: Input) -> list[str]:
     return received_columns(context.warehouse.read(table)) if context.warehouse.exists(table) else []
 
 
+def _corrected(
+    context: Context, source: Input, batches: tuple[int, ...], corrections: DataFrame | None
+) -> DataFrame:  # fmt: skip
+    """The rows of some bronze batches, with the corrections laid over them."""
+    bronze = publishing.bronze_rows(context, source, batches)
+    return bronze if corrections is None else _laid_over(bronze, source, corrections)
+
+
 def _checked_again(
-    context: Context, source: Input, contract: Contract, rows: DataFrame, batches: tuple[int, ...],
-    corrections: DataFrame | None,
+    context: Context, source: Input, contract: Contract, rows: DataFrame, bronze: DataFrame
 ) -> DataFrame:  # fmt: skip
     """The selected raw rows, mapped and checked as they are now; with ``_raw_id``."""
-    bronze = publishing.bronze_rows(context, source, batches)
-    if corrections is not None:
-        bronze = _laid_over(bronze, source, corrections)
     good = mapping.raw_rows(bronze.where(~is_corrupt(bronze)))
     checked = publishing.check(source, contract, good, publishing.known_rows(context, contract))
     checked = checked.withColumn(RAW_ID, quarantine.row_id(source.name, F.col(f"{mapping.ROW}.source")))
@@ -259,7 +267,7 @@ def _carry_out(
     count = _decide(context, contract, decided, fix, REPLAYED, decision, batch)
     mine = warehouse.read(kept).where(F.col("_decided_by") == batch.batch_id)
     batches = tuple(sorted(r[0] for r in mine.select("_bronze_batch").distinct().collect()))
-    passed = _checked_again(context, source, contract, mine, batches, corrections)
+    passed = _checked_again(context, source, contract, mine, _corrected(context, source, batches, corrections))
     whole = passed.agg(F.count_distinct(RAW_ID).alias("ids"), F.count_if(checking.REJECTED).alias("bad")).first()
     assert whole is not None
     entries = mine.select("id").distinct().count()

@@ -28,6 +28,18 @@ SHOWN = 100
 """Characters of a value that a message quotes."""
 
 
+INSTANT = "an ISO 8601 instant: 2026-03-01, or 2026-03-01T23:50:49 in UTC, or that with its offset right behind it, as Z, -05:00, -0500 or -05"
+MEANINGS = {
+    "timestamp": INSTANT,
+    "date": "an ISO 8601 date: 2026-03-01",
+    "int": "a whole number from -2147483648 to 2147483647, in digits alone",
+    "bigint": "a whole number of at most 19 digits, in digits alone",
+    "double": "a number: digits with a decimal point, and an exponent if need be, as 12.5 or 1.25e1; no separators between thousands",
+    "boolean": "true or false",
+}
+"""What a value of a type looks like, by type."""
+
+
 @dataclass(frozen=True)
 class Check:
     """One rule as Column expressions.
@@ -150,7 +162,7 @@ def _sequence_checks() -> list[Check]:
 
     return [
         check("range", too_far, "is before 1970, or more than a day after its delivery"),
-        check("cast", given.isNotNull() & at.isNull(), "is not an instant"),
+        check("cast", given.isNotNull() & at.isNull(), f"is not {INSTANT}"),
     ]
 
 
@@ -184,8 +196,15 @@ def _given(column: Column) -> SparkColumn:
 
 
 def _meaning(type_: str) -> str:
-    meanings = {"timestamp": "an ISO 8601 instant", "int": "a whole number", "bigint": "a whole number"}
-    return meanings.get(type_, f"a {type_}")
+    """What a value of a type looks like, for whom it may be that somebody wrote it otherwise."""
+    if type_.startswith("decimal"):
+        precision, scale = map(int, re.findall(r"\d+", type_))
+        places = f" and {scale} behind it" if scale else ""
+        return (
+            f"a {type_}: digits with a decimal point, at most {precision - scale} before{places}, "
+            "no separators between thousands and no currency"
+        )
+    return MEANINGS.get(type_, f"a {type_}")
 
 
 def _days(days: int) -> str:

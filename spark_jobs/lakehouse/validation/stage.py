@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from lakehouse.cli import Context
-from lakehouse.errors import DataRefused, UsageError
+from lakehouse.errors import ConfigurationError, DataRefused, UsageError
 from lakehouse.ingestion.readers import is_corrupt
 from lakehouse.parallel import side_by_side
 from lakehouse.progress import CORRUPT_ROWS, DISCARDED, REFUSED, VOID, Batch, Progress
@@ -23,6 +23,7 @@ def run(context: Context) -> None:
     """Validate every bronze batch that has not been validated.
 
     Raises:
+        ConfigurationError: a SELECT or a rule cannot be evaluated. All other batches are done by then.
         DataRefused: a batch has more bad rows than a contract allows. All other batches are done
             by then; the refused one waits in bronze until it is released or discarded.
         InternalError: the rows of a batch do not balance.
@@ -32,10 +33,15 @@ def run(context: Context) -> None:
     inputs = select_inputs(context.inputs, context.only)
     by_name = {i.name: i for i in inputs}
     refusals: list[str] = []
+    faults: list[ConfigurationError] = []
 
     def validate(batches: list[Batch]) -> None:
         for batch in batches:
-            refusals.extend(_validate(context, progress, history, by_name[batch.unit], batch))
+            try:
+                refusals.extend(_validate(context, progress, history, by_name[batch.unit], batch))
+            except ConfigurationError as fault:
+                # The batch stays planned and is undone by the next run; what is wrong with one input stops no other.
+                faults.append(fault)
 
     releases = _named(context.args.release, "--release", progress)
     discards = _named(context.args.discard, "--discard", progress)
@@ -65,13 +71,20 @@ def run(context: Context) -> None:
         # Parents first: a row may refer to a row that another input delivers in the same run.
         for level in _levels(context, inputs):
             side_by_side([partial(validate, [b for b in batches if b.unit == source.name]) for source in level])
-        replay.release_held(context, progress, by_name)
+        try:
+            replay.release_held(context, progress, by_name)
+        except ConfigurationError as fault:
+            faults.append(fault)
     finally:
         # The figures of a batch count from its end on, so they are written before it.
         history.commit()
         progress.commit()
     for message in history.stale(context.entities.values(), context.only):
         context.report.warn(message)
+    if faults:
+        for refusal in refusals:
+            context.report.warn(refusal)
+        raise faults[0] if len(faults) == 1 else ConfigurationError(" ".join(str(fault) for fault in faults))
     if refusals:
         raise DataRefused(
             "; ".join(refusals),
