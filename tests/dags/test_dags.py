@@ -151,13 +151,20 @@ def test_the_batch_runs_the_stages_in_order(batch, backend: str) -> None:  # typ
             assert (task.compute, task.deferrable) == (COMPUTE, True)
 
 
+class Earlier:
+    """A task whose earlier tasks have left reports, of which that of ``merge`` knows no warehouse."""
+
+    def xcom_pull(self, task_ids: str) -> dict[str, Any] | None:
+        return {"ingest": {"warehouse_id": "w-1"}, "merge": {"warehouse_id": None}}.get(task_ids)
+
+
 def rendered(batch, task_id: str, params: dict, interval_end: datetime | None) -> Any:  # type: ignore[no-untyped-def, type-arg]
     task = batch.get_task(task_id).prepare_for_execution()
     run = SimpleNamespace(
         data_interval_end=interval_end, run_after=datetime(2026, 3, 31, 4, 5, tzinfo=UTC), run_id="manual__2026"
     )
     defaults = {k: batch.params[k] for k in batch.params}
-    context = {"dag": batch, "run_id": "manual__2026", "dag_run": run, "params": defaults | params, "ti": None}
+    context = {"dag": batch, "run_id": "manual__2026", "dag_run": run, "params": defaults | params, "ti": Earlier()}
     task.render_template_fields(context)
     return task
 
