@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from airflow_server import CONSOLE, ROOT, Airflow, environment_of
+from airflow_server import CONSOLE, ROOT, Airflow, claim, environment_of
 from deltalake import DeltaTable
 from rich.markup import escape
 from rich.table import Table
@@ -160,11 +160,13 @@ def main() -> int:
     p.add_argument("--state", help="folder for landing, warehouse and reports (default: var/demo/<source>)")
     args = p.parse_args()
     begin = time.monotonic()
+    home = Path(os.environ["AIRFLOW_HOME"])
+    # Told before a shop is made.
+    os.close(claim(home))
     state = Path(args.state).resolve() if args.state else ROOT / "var/demo" / args.source
     landing = landing_for(args.source, args.data or None, args.rows, state)
     warehouse = state / "warehouse"
     as_of = args.as_of or ((START + timedelta(days=DAYS)).isoformat() if args.source == "shop" else "")
-    home = Path(os.environ["AIRFLOW_HOME"])
     with Airflow(home, environment_of(state)) as airflow:
         CONSOLE.print(f"starting Airflow at {airflow.url} (state in {home})")
         airflow.wait_for("medallion_batch")

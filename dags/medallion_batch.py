@@ -36,9 +36,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG
 from lakehouse_dags.alerts import deadline
-from lakehouse_dags.parameters import folder, places, text
+from lakehouse_dags.parameters import folder, places, text, texts
 from lakehouse_dags.settings import settings
 from lakehouse_dags.stages import default_args, stage_task
 
@@ -61,13 +61,7 @@ with DAG(
             "Instant up to which events count, such as 2026-03-31 or 2026-03-31T12:00:00+00:00. "
             "Empty: the instant of the run.",
         ),
-        "sources": Param(
-            default=[],
-            type="array",
-            items={"type": "string"},
-            title="Sources",
-            description="Sources to ingest and validate, one a line. Empty: all.",
-        ),
+        "sources": texts("Sources", "Sources to ingest and validate, one a line. Empty: all."),
         "landing": folder(
             SETTINGS.landing,
             "Landing folder",
@@ -76,7 +70,7 @@ with DAG(
         **places(SETTINGS),
     },
 ) as dag:
-    only = "{{ params.sources | join(',') }}"
+    only = "{{ (params.sources or []) | join(',') }}"
     as_of = "{{ params.as_of or (dag_run.data_interval_end or dag_run.run_after).isoformat() }}"
 
     ingest = stage_task("ingest", SETTINGS, "--landing", "{{ params.landing }}", "--only", only)

@@ -41,7 +41,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Param, task
-from lakehouse_dags.parameters import below_exchange, file, places, text
+from lakehouse_dags.parameters import below_exchange, file, places, text, texts
 from lakehouse_dags.settings import settings
 from lakehouse_dags.stages import default_args, stage_task
 
@@ -74,13 +74,7 @@ with DAG(
             description="A dry run changes nothing.",
         ),
         "rule": text("Rule", "Only rows with this reason, such as cast:amount. Empty: any."),
-        "ids": Param(
-            default=[],
-            type="array",
-            items={"type": "string"},
-            title="Rows",
-            description="Only these rows of the quarantine, one id a line. Empty: any.",
-        ),
+        "ids": texts("Rows", "Only these rows of the quarantine, one id a line. Empty: any."),
         "since": text("Since", "Only rows quarantined at or after this instant, such as 2026-03-31. Empty: any."),
         "until": text("Until", "Only rows quarantined before this instant. Empty: any."),
         "patch": file(
@@ -99,7 +93,7 @@ with DAG(
         *("--only", "{{ params.entity or '' }}"),
         *("--action", "{{ params.action }}"),
         *("--rule", "{{ params.rule or '' }}"),
-        *("--ids", "{{ params.ids | join(',') }}"),
+        *("--ids", "{{ (params.ids or []) | join(',') }}"),
         *("--since", "{{ params.since or '' }}"),
         *("--until", "{{ params.until or '' }}"),
         *("--patch", below_exchange("patch")),

@@ -34,7 +34,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Param
-from lakehouse_dags.parameters import places
+from lakehouse_dags.parameters import places, texts
 from lakehouse_dags.settings import settings
 from lakehouse_dags.stages import default_args, stage_task
 
@@ -51,12 +51,10 @@ with DAG(
     default_args=default_args(SETTINGS),
     tags=["lakehouse", "maintenance"],
     params={
-        "tables": Param(
-            default=[],
-            type="array",
-            items={"type": "string", "pattern": r"^([a-z]+\.)?[A-Za-z_][A-Za-z0-9_]*$"},
-            title="Tables",
-            description="Such as silver.customers, or customers for all layers, one a line. Empty: all.",
+        "tables": texts(
+            "Tables",
+            "Such as silver.customers, or customers for all layers, one a line. Empty: all.",
+            pattern=r"^([a-z]+\.)?[A-Za-z_][A-Za-z0-9_]*$",
         ),
         "dry_run": Param(
             default=False, type="boolean", title="Dry run", description="Only tell what each table would get."
@@ -87,7 +85,7 @@ with DAG(
     stage_task(
         "optimize",
         SETTINGS,
-        *("--only", "{{ params.tables | join(',') }}"),
+        *("--only", "{{ (params.tables or []) | join(',') }}"),
         "{{ '--dry-run' if params.dry_run else '--no-dry-run' }}",
         "{{ '--vacuum' if params.vacuum else '--no-vacuum' }}",
         *("--retain-hours", "{{ params.retain_hours }}"),

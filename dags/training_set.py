@@ -35,7 +35,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Param
-from lakehouse_dags.parameters import below_exchange, file, places
+from lakehouse_dags.parameters import below_exchange, file, places, texts
 from lakehouse_dags.settings import settings
 from lakehouse_dags.stages import default_args, stage_task
 
@@ -59,12 +59,9 @@ with DAG(
             title="Name",
             description="The table is gold.training_<name>; a set of this name is replaced.",
         ),
-        "cut_offs": Param(
-            default=[],
-            type="array",
-            items={"type": "string"},
-            title="Cut-offs",
-            description="Instants up to which features know events, one a line, such as 2026-03-01. Empty: with a manifest only.",
+        "cut_offs": texts(
+            "Cut-offs",
+            "Instants up to which features know events, one a line, such as 2026-03-01. Empty: with a manifest only.",
         ),
         "horizon": Param(
             default=30,
@@ -98,7 +95,7 @@ with DAG(
         "training_set",
         SETTINGS,
         *("--name", "{{ params.name }}"),
-        *("--cut-offs", "{{ params.cut_offs | join(',') }}"),
+        *("--cut-offs", "{{ (params.cut_offs or []) | join(',') }}"),
         *("--horizon", "{{ params.horizon }}"),
         *("--known-by", "{{ params.known_by }}"),
         *("--from-manifest", below_exchange("from_manifest")),

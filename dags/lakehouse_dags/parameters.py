@@ -39,6 +39,12 @@ def text(title: str, description: str, **schema: Any) -> Param:
     return Param(default=None, type=["null", "string"], title=title, description=description, **schema)
 
 
+def texts(title: str, description: str, **item: Any) -> Param:
+    """Texts, one a line; may be none."""
+    items = {"type": "string", **item}
+    return Param(default=[], type=["null", "array"], items=items, title=title, description=description)
+
+
 def file(title: str, description: str, suffix: str) -> Param:
     """The name of a file below the folder ``exchange``; may be left empty."""
     return text(title, description, pattern=f"^(({NAME}/)*{NAME}{escaped(suffix)})?$")
