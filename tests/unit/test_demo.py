@@ -46,11 +46,11 @@ def test_with_nothing_in_quarantine_it_says_so(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_failed_run_is_told_by_the_line_of_its_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for stage, error in (("ingest", None), ("validate", "validate: batch [4]: too many bad rows")):
+    for stage, error in (("ingest", None), ("validate", "validate: batch [bold]: too many bad rows")):
         (tmp_path / f"{stage}.json").write_text(json.dumps({"error": error}))
     demo.show_failure(tmp_path, tmp_path, "failed")
     told = capsys.readouterr().out
-    assert told.splitlines()[0] == "validate: batch [4]: too many bad rows"
+    assert told.splitlines()[0] == "validate: batch [bold]: too many bad rows"
     assert "The run ended as: failed." in told
     demo.show_failure(tmp_path / "none", tmp_path, "timed out")
     assert "No stage has left a report: the task's log says why." in capsys.readouterr().out
