@@ -18,9 +18,7 @@ demo: setup ## run the main job through Airflow and show the result; SOURCE=, DA
 	@$(IN) python bin/demo.py --source "$(SOURCE)" --rows "$(ROWS)" $(if $(DATA),--data "$(DATA)") $(if $(AS_OF),--as-of "$(AS_OF)")
 
 ui: setup ## Airflow in the browser on 127.0.0.1:8080, with the demo's warehouse; SOURCE= chooses it
-	@$(IN) export LAKEHOUSE_WAREHOUSE=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/warehouse LAKEHOUSE_LANDING=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/landing LAKEHOUSE_REPORTS=$$LAKEHOUSE_ROOT/var/demo/$(SOURCE)/reports && \
-	  airflow db migrate >/dev/null 2>&1 && airflow pools set lakehouse 1 "One stage at a time on one warehouse" --include-deferred >/dev/null 2>&1 && \
-	  echo "Airflow is starting; open $$AIRFLOW__API__BASE_URL (Ctrl-C ends it)" && exec airflow standalone
+	@$(IN) exec python bin/ui.py --source "$(SOURCE)"
 
 status: setup ## tables, last runs, quarantine, snapshots and the stream of a warehouse; WAREHOUSE= names it
 	@$(IN) python bin/status.py $(if $(WAREHOUSE),--warehouse "$(WAREHOUSE)")
@@ -74,4 +72,4 @@ lock: setup ## pin requirements.in into requirements.txt
 	@$(IN) uv pip compile -q --python-version 3.11 --no-emit-index-url --custom-compile-command "make lock" requirements.in -o requirements.txt
 
 clean: ## remove all state but the virtual environment and the jars
-	rm -rf var/demo var/airflow var/warehouse var/landing var/reports
+	rm -rf var/demo var/airflow var/warehouse var/landing var/reports var/exchange

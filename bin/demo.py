@@ -8,6 +8,7 @@ loopback address, triggers the DAG through the REST API, follows it, stops Airfl
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -17,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from airflow_server import CONSOLE, Airflow
+from airflow_server import CONSOLE, ROOT, Airflow, claim, environment_of
 from deltalake import DeltaTable
+from rich.markup import escape
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("ingest", "validate", "merge", "featurize", "optimize")
 ENTITIES = ("customers", "products", "transactions", "interactions")
 START, DAYS = date(2026, 3, 1), 30
@@ -45,20 +46,48 @@ def show_rows(reports: dict[str, Any]) -> None:
     CONSOLE.print(table if table.row_count else "This run found nothing new, and changed nothing.")
 
 
-def show_reasons(warehouse: Path) -> None:
-    """Everything that is in quarantine, by reason, with an example."""
-    table = Table(title="Quarantine, by reason", title_justify="left")
-    for column in ("entity", "reason", "rows", "for example"):
+OPEN = """
+    SELECT r.rule, count(*), min(r.message) FROM (SELECT unnest(reasons) AS r FROM kept WHERE status = 'open')
+    GROUP BY 1 ORDER BY 2 DESC, 1"""
+REMARKED = "SELECT rule, count(*) FROM (SELECT unnest(_warnings) AS rule FROM kept) GROUP BY 1 ORDER BY 2 DESC, 1"
+
+
+def by_entity(title: str, columns: tuple[str, ...], folder: Path, query: str) -> Table:
+    """The answers to a query of the tables of a layer; in the query, a table is ``kept``."""
+    table = Table(title=title, title_justify="left")
+    for column in ("entity", *columns):
         table.add_column(column, justify="right" if column == "rows" else "left", overflow="fold")
     for entity in ENTITIES:
-        path = warehouse / "quarantine" / entity
-        if path.exists():
-            kept = DeltaTable(str(path)).to_pyarrow_table(columns=["reasons"])  # noqa: F841
-            for rule, rows, message in duckdb.sql(
-                "SELECT r.rule, count(*), min(r.message) FROM (SELECT unnest(reasons) AS r FROM kept) GROUP BY 1 ORDER BY 2 DESC"
-            ).fetchall():
-                table.add_row(entity, rule, f"{rows:,}", message[:160])
-    CONSOLE.print(table if table.row_count else "The quarantine is empty.")
+        if (folder / entity).exists():
+            kept = DeltaTable(str(folder / entity)).to_pyarrow_dataset()  # noqa: F841
+            for row in duckdb.sql(query).fetchall():
+                table.add_row(entity, *[f"{v:,}" if isinstance(v, int) else escape(v[:160]) for v in row])
+    return table
+
+
+def show_quality(warehouse: Path, reports: dict[str, Any]) -> None:
+    """What is in quarantine and undecided, what was accepted with a default or another remark, and the run's warnings."""
+    title = "Quarantine: rows that nobody has decided upon, by reason"
+    waiting = by_entity(title, ("reason", "rows", "for example"), warehouse / "quarantine", OPEN)
+    CONSOLE.print(waiting if waiting.row_count else "Nothing in quarantine waits for a decision.")
+    title = "Accepted rows with a remark; default: the contract's default has taken the place of a missing value"
+    remarked = by_entity(title, ("remark", "rows"), warehouse / "staged", REMARKED)
+    if remarked.row_count:
+        CONSOLE.print(remarked)
+    warnings = [f"{stage}: {line}" for stage in STAGES for line in reports.get(stage, {}).get("warnings", [])]
+    if warnings:
+        CONSOLE.print("Warnings of this run")
+    for line in warnings:
+        CONSOLE.print(f"  {line}", markup=False)
+
+
+def show_failure(run: Path, home: Path, outcome: str) -> None:
+    """Why the run has not come to its end, by the reports of its stages."""
+    told = [json.loads(report.read_text(encoding="utf-8")) for report in sorted(run.glob("*.json"))]
+    errors = [report["error"] for report in told if report.get("error")]
+    for error in errors or ["No stage has left a report: the task's log says why."]:
+        CONSOLE.print(error, style="red", markup=False)
+    CONSOLE.print(f"[red]The run ended as: {outcome}.[/red] Logs: {home / 'logs'}, reports: {run}")
 
 
 def show_gold(warehouse: Path) -> None:
@@ -131,29 +160,23 @@ def main() -> int:
     p.add_argument("--state", help="folder for landing, warehouse and reports (default: var/demo/<source>)")
     args = p.parse_args()
     begin = time.monotonic()
+    home = Path(os.environ["AIRFLOW_HOME"])
+    # Told before a shop is made.
+    os.close(claim(home))
     state = Path(args.state).resolve() if args.state else ROOT / "var/demo" / args.source
     landing = landing_for(args.source, args.data or None, args.rows, state)
     warehouse = state / "warehouse"
     as_of = args.as_of or ((START + timedelta(days=DAYS)).isoformat() if args.source == "shop" else "")
-    home = Path(os.environ["AIRFLOW_HOME"])
-    home.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {
-        "LAKEHOUSE_WAREHOUSE": str(warehouse),
-        "LAKEHOUSE_LANDING": str(landing),
-        "LAKEHOUSE_REPORTS": str(state / "reports"),
-    }
-    with Airflow(home, environment) as airflow:
+    with Airflow(home, environment_of(state)) as airflow:
         CONSOLE.print(f"starting Airflow at {airflow.url} (state in {home})")
         airflow.wait_for("medallion_batch")
-        outcome, reports = airflow.run("medallion_batch", {"as_of": as_of, "sources": [args.source]})
+        run = airflow.trigger("medallion_batch", {"as_of": as_of, "sources": [args.source], "landing": str(landing)})
+        outcome, reports = airflow.follow("medallion_batch", run)
     show_rows(reports)
     if outcome != "success":
-        for report in reports.values():
-            if report.get("error"):
-                CONSOLE.print(f"[red]{report['error']}[/red]")
-        CONSOLE.print(f"[red]The run ended as: {outcome}.[/red] Logs: {home / 'logs'}, reports: {state / 'reports'}")
+        show_failure(state / "reports/medallion_batch" / run, home, outcome)
         return 1
-    show_reasons(warehouse)
+    show_quality(warehouse, reports)
     show_gold(warehouse)
     CONSOLE.print(f"\nDone in {time.monotonic() - begin:.0f} s. Where to look next:")
     CONSOLE.print(f"  warehouse  {warehouse}\n  reports    {state / 'reports'}\n  landing    {landing}")

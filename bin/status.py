@@ -124,8 +124,8 @@ def stream(found: lake.State, now: datetime) -> Table:
     return made
 
 
-def as_json(found: lake.State, promises: Sequence[Freshness], now: datetime) -> str:
-    whole: dict[str, Any] = dataclasses.asdict(found)
+def as_json(found: lake.State, identity: str | None, promises: Sequence[Freshness], now: datetime) -> str:
+    whole: dict[str, Any] = dataclasses.asdict(found) | {"warehouse_id": identity}
     whole["tables"] = list(whole["tables"].values())
     whole["runs"] = [r | {"report": json.loads(r["report"])} for r in whole["runs"]]
     whole["freshness"] = [
@@ -145,7 +145,8 @@ def main() -> int:
     if not options.warehouse:
         p.exit(64, "status: --warehouse is missing, and LAKEHOUSE_WAREHOUSE is not set.\n")
     try:
-        found = lake.Lake(options.warehouse).state()
+        tended = lake.Lake(options.warehouse)
+        found, identity = tended.state(), tended.identity()
     except lake.NoTables as error:
         print(f"status: {error} Name another one with --warehouse.", file=sys.stderr)
         return 64
@@ -156,9 +157,10 @@ def main() -> int:
         return error.exit_code
     console, now = Console(), datetime.now(UTC)
     if options.json:
-        print(as_json(found, promises, now))
+        print(as_json(found, identity, promises, now))
         return 0
-    console.print(f"{escape(options.warehouse)}, at {now:%Y-%m-%d %H:%M:%S} UTC")
+    named = f"{escape(options.warehouse)} (id {identity})" if identity else escape(options.warehouse)
+    console.print(f"{named}, at {now:%Y-%m-%d %H:%M:%S} UTC")
     for shown in (
         *(tables(found, now), fresh(promises, now), runs(found, now), refused(found), quarantine(found)),
         *(snapshots(found, now), stream(found, now)),

@@ -14,7 +14,8 @@ one slot (`airflow pools set lakehouse 1 "One stage at a time on one warehouse" 
 |---|---|
 | `as_of` | instant up to which events count in gold; empty: that of the run, which for a run of a date is its midnight |
 | `sources` | names of sources to ingest and validate; empty: all |
-| `landing` | folder that holds one folder per source |
+| `landing` | folder that holds one folder per source: that of the settings, or one below it |
+| `places` | where the run works: warehouse, reports, contracts, sources, exchange. The form does not show it: it has the one value that the settings give it, and a run that was made for other places is refused |
 
 **When it fails.** The task's last line says what is wrong and what to do. Running the DAG again, or
 clearing the failed task, is always safe: each file, row and batch counts once, and a run with nothing
@@ -35,8 +36,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG
 from lakehouse_dags.alerts import deadline
+from lakehouse_dags.parameters import folder, places, text, texts
 from lakehouse_dags.settings import settings
 from lakehouse_dags.stages import default_args, stage_task
 
@@ -54,36 +56,27 @@ with DAG(
     default_args=default_args(SETTINGS),
     tags=["lakehouse", "batch"],
     params={
-        "as_of": Param(
-            default="",
-            type="string",
-            title="As of",
-            description="Instant up to which events count, such as 2026-03-31 or 2026-03-31T12:00:00+00:00. "
+        "as_of": text(
+            "As of",
+            "Instant up to which events count, such as 2026-03-31 or 2026-03-31T12:00:00+00:00. "
             "Empty: the instant of the run.",
         ),
-        "sources": Param(
-            default=[],
-            type="array",
-            items={"type": "string"},
-            title="Sources",
-            description="Sources to ingest and validate, one a line. Empty: all.",
+        "sources": texts("Sources", "Sources to ingest and validate, one a line. Empty: all."),
+        "landing": folder(
+            SETTINGS.landing,
+            "Landing folder",
+            "Folder or URI that holds one folder per source: that of the settings, or one below it.",
         ),
-        "landing": Param(
-            default=SETTINGS.landing,
-            type="string",
-            minLength=1,
-            title="Landing folder",
-            description="Folder or URI that holds one folder per source.",
-        ),
+        **places(SETTINGS),
     },
 ) as dag:
-    only = "{{ params.sources | join(',') }}"
+    only = "{{ (params.sources or []) | join(',') }}"
     as_of = "{{ params.as_of or (dag_run.data_interval_end or dag_run.run_after).isoformat() }}"
 
     ingest = stage_task("ingest", SETTINGS, "--landing", "{{ params.landing }}", "--only", only)
-    validate = stage_task("validate", SETTINGS, "--only", only)
-    merge = stage_task("merge", SETTINGS)
-    featurize = stage_task("featurize", SETTINGS, "--as-of", as_of)
-    optimize = stage_task("optimize", SETTINGS)
+    validate = stage_task("validate", SETTINGS, "--only", only, after="ingest")
+    merge = stage_task("merge", SETTINGS, after="validate")
+    featurize = stage_task("featurize", SETTINGS, "--as-of", as_of, after="merge")
+    optimize = stage_task("optimize", SETTINGS, after="featurize")
 
     ingest >> validate >> merge >> featurize >> optimize

@@ -17,8 +17,9 @@ pass and what the others still break, and changes nothing.
 | `rule` | only rows with this reason, such as `cast:amount`; empty: any |
 | `ids` | only these rows, by the `id` they have in the quarantine; empty: any |
 | `since`, `until` | only rows quarantined in this time, `until` excluded; empty: any |
-| `patch` | CSV file with the columns `id`, `column` (as the source calls it) and `value`; needs an entity |
+| `patch` | name of a CSV file below the exchange folder (`LAKEHOUSE_EXCHANGE`), with the columns `id`, `column` (as the source calls it) and `value`; needs an entity; empty: no corrections |
 | `by`, `reason` | who decides, and why; needed to discard, remembered with the rows in any case |
+| `places` | where the run works, by the settings; fixed, and not in the form |
 
 **After it.** The replayed rows are merged into silver at once, with whatever else validate has accepted and
 merge has not taken yet; after a dry run or a discard, merge is skipped. Gold has them with the next
@@ -40,14 +41,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Param, task
+from lakehouse_dags.parameters import below_exchange, file, places, text, texts
 from lakehouse_dags.settings import settings
 from lakehouse_dags.stages import default_args, stage_task
 
 SETTINGS = settings()
-
-
-def text(title: str, description: str, **schema: object) -> Param:
-    return Param(default="", type="string", title=title, description=description, **schema)
 
 
 with DAG(
@@ -76,32 +74,31 @@ with DAG(
             description="A dry run changes nothing.",
         ),
         "rule": text("Rule", "Only rows with this reason, such as cast:amount. Empty: any."),
-        "ids": Param(
-            default=[],
-            type="array",
-            items={"type": "string"},
-            title="Rows",
-            description="Only these rows of the quarantine, one id a line. Empty: any.",
-        ),
+        "ids": texts("Rows", "Only these rows of the quarantine, one id a line. Empty: any."),
         "since": text("Since", "Only rows quarantined at or after this instant, such as 2026-03-31. Empty: any."),
         "until": text("Until", "Only rows quarantined before this instant. Empty: any."),
-        "patch": text("Patch file", "CSV with the columns id, column and value. Empty: no corrections."),
+        "patch": file(
+            "Patch file",
+            "Name of a file below the exchange folder: CSV with the columns id, column and value. Empty: no corrections.",
+            ".csv",
+        ),
         "by": text("Decided by", "Your name; needed to discard."),
         "reason": text("Reason", "Why; needed to discard."),
+        **places(SETTINGS),
     },
 ) as dag:
     replay = stage_task(
         "replay",
         SETTINGS,
-        *("--only", "{{ params.entity }}"),
+        *("--only", "{{ params.entity or '' }}"),
         *("--action", "{{ params.action }}"),
-        *("--rule", "{{ params.rule }}"),
-        *("--ids", "{{ params.ids | join(',') }}"),
-        *("--since", "{{ params.since }}"),
-        *("--until", "{{ params.until }}"),
-        *("--patch", "{{ params.patch }}"),
-        *("--by", "{{ params.by }}"),
-        *("--reason", "{{ params.reason }}"),
+        *("--rule", "{{ params.rule or '' }}"),
+        *("--ids", "{{ (params.ids or []) | join(',') }}"),
+        *("--since", "{{ params.since or '' }}"),
+        *("--until", "{{ params.until or '' }}"),
+        *("--patch", below_exchange("patch")),
+        *("--by", "{{ params.by or '' }}"),
+        *("--reason", "{{ params.reason or '' }}"),
     )
 
     @task.short_circuit(pool=SETTINGS.pool)
@@ -109,6 +106,6 @@ with DAG(
         """Whether there may be something to merge."""
         return params is not None and params["action"] == "replay"
 
-    merge = stage_task("merge", SETTINGS, "--only", "{{ params.entity }}")
+    merge = stage_task("merge", SETTINGS, "--only", "{{ params.entity or '' }}", after="replay")
 
     replay >> rows_came_back() >> merge

@@ -15,6 +15,7 @@ added; to make snapshots of a time from before the lakehouse ran.
 | `start`, `end` | the first and the last instant, both included |
 | `every` | make a snapshot every so many days; 0: renew the stale ones in the range, and those of older definitions |
 | `from_events` | compute every customer from events, even where a snapshot is up to date |
+| `places` | where the run works, by the settings; fixed, and not in the form |
 
 **When it fails.** The task's last line says what is wrong and what to do. Running it again is always safe: a
 snapshot is replaced as a whole, those that are done are not made again, and one that was left half made is.
@@ -32,6 +33,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Param
+from lakehouse_dags.parameters import places
 from lakehouse_dags.settings import settings
 from lakehouse_dags.stages import default_args, stage_task
 
@@ -72,6 +74,7 @@ with DAG(
             title="From events",
             description="Compute every customer from events, even where a snapshot is up to date.",
         ),
+        **places(SETTINGS),
     },
 ) as dag:
     stage_task(

@@ -17,6 +17,7 @@ supervised outside Airflow, see `docs/operations.md`.
 | `delay` | minutes that a message may take from bronze to silver |
 | `starts` | how often the application may be started in an hour |
 | `restart` | after silence, run `LAKEHOUSE_STREAM_RESTART`, such as `supervisorctl restart stream`; the run fails nevertheless, so that somebody knows |
+| `places` | where the run works, by the settings; fixed, and not in the form |
 
 **When it fails.** The task's last line is what to look at.
 
@@ -34,6 +35,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, Param, task
+from lakehouse_dags.parameters import places
 from lakehouse_dags.settings import settings
 from lakehouse_dags.stages import default_args
 
@@ -60,11 +62,12 @@ with DAG(
             title="Restart",
             description="After silence, run the command of LAKEHOUSE_STREAM_RESTART.",
         ),
+        **places(SETTINGS),
     },
 ) as dag:
 
     @task(task_id="look")
-    def look(warehouse: str, restart_command: str, params: dict | None = None) -> list[str]:  # type: ignore[type-arg]
+    def look(restart_command: str, params: dict | None = None) -> list[str]:  # type: ignore[type-arg]
         """Fail with what is wrong."""
         import shlex
         import subprocess
@@ -81,7 +84,7 @@ with DAG(
             starts=params["starts"],
         )
         try:
-            found = stream.troubles(stream.heartbeats(warehouse, now), now, limits)
+            found = stream.troubles(stream.heartbeats(params["places"]["warehouse"], now), now, limits)
         except FileNotFoundError as error:
             raise AirflowFailException(str(error)) from None
         if params["restart"] and restart_command and any(line.startswith(stream.SILENT) for line in found):
@@ -93,4 +96,4 @@ with DAG(
             raise AirflowFailException("; ".join(found))
         return found
 
-    look(SETTINGS.warehouse, SETTINGS.stream_restart)
+    look(SETTINGS.stream_restart)

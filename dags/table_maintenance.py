@@ -16,6 +16,7 @@ hand). `medallion_batch` compacts as well, but it never deletes files.
 | `vacuum` | delete the files that no version of the last `retain_hours` needs |
 | `retain_hours` | how far back readers may still look; a week at least |
 | `budget` | minutes after which no further table is begun; the worst come first |
+| `places` | where the run works, by the settings; fixed, and not in the form |
 
 **When it fails.** The task's last line says what is wrong and what to do. Running it again is always safe: it
 changes how rows are stored, never which rows there are.
@@ -33,6 +34,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Param
+from lakehouse_dags.parameters import places, texts
 from lakehouse_dags.settings import settings
 from lakehouse_dags.stages import default_args, stage_task
 
@@ -49,12 +51,10 @@ with DAG(
     default_args=default_args(SETTINGS),
     tags=["lakehouse", "maintenance"],
     params={
-        "tables": Param(
-            default=[],
-            type="array",
-            items={"type": "string", "pattern": r"^([a-z]+\.)?[A-Za-z_][A-Za-z0-9_]*$"},
-            title="Tables",
-            description="Such as silver.customers, or customers for all layers, one a line. Empty: all.",
+        "tables": texts(
+            "Tables",
+            "Such as silver.customers, or customers for all layers, one a line. Empty: all.",
+            pattern=r"^([a-z]+\.)?[A-Za-z_][A-Za-z0-9_]*$",
         ),
         "dry_run": Param(
             default=False, type="boolean", title="Dry run", description="Only tell what each table would get."
@@ -79,12 +79,13 @@ with DAG(
             title="Budget (minutes)",
             description="No further table is begun after so long; the worst come first, the rest is left for the next run.",
         ),
+        **places(SETTINGS),
     },
 ) as dag:
     stage_task(
         "optimize",
         SETTINGS,
-        *("--only", "{{ params.tables | join(',') }}"),
+        *("--only", "{{ (params.tables or []) | join(',') }}"),
         "{{ '--dry-run' if params.dry_run else '--no-dry-run' }}",
         "{{ '--vacuum' if params.vacuum else '--no-vacuum' }}",
         *("--retain-hours", "{{ params.retain_hours }}"),

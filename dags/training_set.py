@@ -15,8 +15,9 @@ known by then, and what the customer did within a horizon after it (`churned`, `
 | `cut_offs` | instants up to which features know events; the set has a row for each customer and cut-off |
 | `horizon` | days after a cut-off that labels look at |
 | `known_by` | `cut-off`: features know nothing that was delivered later; `now`: whatever is there, for history that was delivered afterwards; or an instant |
-| `from_manifest` | a file that `manifest` was written to: the same set again, all else is ignored |
-| `manifest` | where to write the manifest as a file; it is in `ops.training_sets` in any case |
+| `from_manifest` | name of a file that `manifest` was written to: the same set again, all else is ignored; empty: a new set |
+| `manifest` | name of a file below the exchange folder (`LAKEHOUSE_EXCHANGE`) to write the manifest to; empty: none. It is in `ops.training_sets` in any case |
+| `places` | where the run works, by the settings; fixed, and not in the form |
 
 **When it fails.** The task's last line says what is wrong and what to do. Running it again is always safe: the
 table is replaced in one commit.
@@ -34,6 +35,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Param
+from lakehouse_dags.parameters import below_exchange, file, places, texts
 from lakehouse_dags.settings import settings
 from lakehouse_dags.stages import default_args, stage_task
 
@@ -57,12 +59,9 @@ with DAG(
             title="Name",
             description="The table is gold.training_<name>; a set of this name is replaced.",
         ),
-        "cut_offs": Param(
-            default=[],
-            type="array",
-            items={"type": "string"},
-            title="Cut-offs",
-            description="Instants up to which features know events, one a line, such as 2026-03-01.",
+        "cut_offs": texts(
+            "Cut-offs",
+            "Instants up to which features know events, one a line, such as 2026-03-01. Empty: with a manifest only.",
         ),
         "horizon": Param(
             default=30,
@@ -79,21 +78,26 @@ with DAG(
             title="Known by",
             description="cut-off, now, or an instant: features know nothing that was delivered later.",
         ),
-        "from_manifest": Param(
-            default="", type="string", title="From manifest", description="File of a manifest: the same set again."
+        "from_manifest": file(
+            "From manifest",
+            "Name of a manifest's file below the exchange folder: the same set again. Empty: a new set.",
+            ".json",
         ),
-        "manifest": Param(
-            default="", type="string", title="Manifest", description="File to write the manifest to. Empty: none."
+        "manifest": file(
+            "Manifest",
+            "Name of a file below the exchange folder to write the manifest to, such as churn.json. Empty: none.",
+            ".json",
         ),
+        **places(SETTINGS),
     },
 ) as dag:
     stage_task(
         "training_set",
         SETTINGS,
         *("--name", "{{ params.name }}"),
-        *("--cut-offs", "{{ params.cut_offs | join(',') }}"),
+        *("--cut-offs", "{{ (params.cut_offs or []) | join(',') }}"),
         *("--horizon", "{{ params.horizon }}"),
         *("--known-by", "{{ params.known_by }}"),
-        *("--from-manifest", "{{ params.from_manifest }}"),
-        *("--manifest", "{{ params.manifest }}"),
+        *("--from-manifest", below_exchange("from_manifest")),
+        *("--manifest", below_exchange("manifest")),
     )

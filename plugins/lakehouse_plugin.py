@@ -21,11 +21,21 @@ class Pages:
         await self._app(scope, receive, send)
 
 
+def trusted_hosts(app: Any) -> Any:
+    """Answer only those who call this Airflow by a name of its own, where everybody who reaches it is let in."""
+    from lakehouse_airflow.hosts import allowed
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    names = allowed()
+    return TrustedHostMiddleware(app, allowed_hosts=names, www_redirect=False) if names else app
+
+
 class LakehousePlugin(AirflowPlugin):
     """Its operators are imported from ``lakehouse_airflow`` by the DAGs."""
 
     name = "lakehouse"
     fastapi_apps = [{"app": Pages(), "url_prefix": "/lakehouse", "name": "Lakehouse"}]  # noqa: RUF012
+    fastapi_root_middlewares = [{"middleware": trusted_hosts, "name": "Trusted hosts"}]  # noqa: RUF012
     external_views = [  # noqa: RUF012
         {
             "name": "Lakehouse",

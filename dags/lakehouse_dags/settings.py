@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -22,6 +23,7 @@ class Settings:
     warehouse: str
     landing: str
     reports: str
+    exchange: str
     contracts: str
     sources: str
     jobs: str
@@ -42,8 +44,13 @@ class Settings:
     notifier: str
     notifier_arguments: dict[str, Any]
 
+    @property
+    def places(self) -> dict[str, str]:
+        """Where a run works."""
+        return {name: getattr(self, name) for name in ("warehouse", "reports", "contracts", "sources", "exchange")}
 
-def settings() -> Settings:
+
+def settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the environment.
 
     Raises:
@@ -51,7 +58,7 @@ def settings() -> Settings:
     """
 
     def value(name: str, default: str) -> str:
-        return os.environ.get(f"LAKEHOUSE_{name}") or default
+        return environment.get(f"LAKEHOUSE_{name}") or default
 
     def schedule(name: str, default: str) -> str | None:
         expression = value(name, default)
@@ -64,6 +71,7 @@ def settings() -> Settings:
         warehouse=value("WAREHOUSE", str(ROOT / "var/warehouse")),
         landing=value("LANDING", str(ROOT / "var/landing")),
         reports=value("REPORTS", str(ROOT / "var/reports")),
+        exchange=value("EXCHANGE", str(ROOT / "var/exchange")).rstrip("/"),
         contracts=value("CONTRACTS", str(ROOT / "contracts")),
         sources=value("SOURCES", str(ROOT / "sources")),
         jobs=value("JOBS", str(ROOT / "spark_jobs")),
@@ -77,7 +85,7 @@ def settings() -> Settings:
         databricks_compute=_compute(value("DATABRICKS_COMPUTE", "serverless")),
         databricks_wheel=value("DATABRICKS_WHEEL", ""),
         pool=value("POOL", "lakehouse"),
-        schedule=os.environ.get("LAKEHOUSE_SCHEDULE") or None,
+        schedule=environment.get("LAKEHOUSE_SCHEDULE") or None,
         maintenance_schedule=schedule("MAINTENANCE_SCHEDULE", "0 3 * * *"),
         watchdog_schedule=schedule("WATCHDOG_SCHEDULE", "*/5 * * * *"),
         stream_restart=value("STREAM_RESTART", ""),

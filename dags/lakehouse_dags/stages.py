@@ -43,20 +43,23 @@ def spark_conf(settings: Settings) -> dict[str, str]:
     return conf
 
 
-def stage_task(stage: str, settings: Settings, *arguments: str) -> BaseOperator:
+def stage_task(stage: str, settings: Settings, *arguments: str, after: str = "") -> BaseOperator:
     """A task that runs ``spark_jobs/<stage>.py`` on the backend that the settings name.
 
     Args:
         arguments: the stage's own arguments, templated; the common ones are added here.
+        after: an earlier stage of the same run, which must have worked on the same warehouse.
     """
-    report = f"{settings.reports}/{{{{ dag.dag_id }}}}/{{{{ run_id }}}}/{stage}.json"
+    report = f"{{{{ params.places.reports }}}}/{{{{ dag.dag_id }}}}/{{{{ run_id }}}}/{stage}.json"
     argv = [
-        *("--warehouse", settings.warehouse),
-        *("--contracts", settings.contracts),
-        *("--sources", settings.sources),
+        *("--warehouse", "{{ params.places.warehouse }}"),
+        *("--contracts", "{{ params.places.contracts }}"),
+        *("--sources", "{{ params.places.sources }}"),
         *("--run-id", "{{ run_id }}"),
         *("--report", report),
     ]
+    if after:
+        argv += ["--warehouse-id", f"{{{{ (ti.xcom_pull(task_ids='{after}') or {{}}).get('warehouse_id') or '' }}}}"]
     common: dict[str, Any] = {
         "task_id": stage,
         "application": f"{settings.jobs}/{stage}.py",

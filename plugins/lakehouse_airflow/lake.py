@@ -24,6 +24,8 @@ from deltalake.fs import DeltaStorageHandler
 
 LAYERS = ("bronze", "staged", "quarantine", "silver", "gold", "ops")
 STAGES = ("ingest", "validate", "merge", "featurize", "optimize")
+FIRST = "ops.progress"
+"""The table whose id is that of the warehouse."""
 WORKERS, ANSWERS = 8, 500
 """How many tables are looked at side by side, and how many answers are remembered."""
 TOLD = (
@@ -127,6 +129,10 @@ class Lake:
             rejected = [{"entity": n.split(".")[1], **r} for n, answer in reasons for r in answer.result()]
         rejected.sort(key=lambda r: (-r["rows"], r["entity"], r["rule"]))
         return State(tables, reasons=rejected, **found)
+
+    def identity(self) -> str | None:
+        """What tells the warehouse from any other, as run reports have it; None while it has none."""
+        return str(self.opened(FIRST).metadata().id) if FIRST in self.names() else None
 
     def names(self) -> list[str]:
         """The tables there are, ``<layer>.<table>``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,24 @@ ORDER = (
     ),
 )
 """The figures of a table that come first, in the order of the stages; then others, versions and bytes last."""
+ID, RUN = re.compile(r"(?!\.+$)[\w.-]{1,250}"), re.compile(r"(?!\.+$)[A-Za-z0-9_.~:+-]{1,250}")
+"""What Airflow takes for the id of a DAG or a task, and of a run; but nothing of dots alone."""
 LAST = ("files_written", "bytes_read", "bytes_written", "version_read", "version_written")
 
 
 def find(folder: Path, dag: str, run: str, task: str) -> dict[str, Any] | None:
     """The report of a task's newest attempt; None if there is none in the folder."""
-    path = folder / dag / run / f"{task}.json"
-    # Names come from an address: none of them leads elsewhere.
-    if {dag, run, task} & {"", ".", ".."} or path.parts[-3:] != (dag, run, f"{task}.json"):
+    # Names come from an address: none of them leads elsewhere, by itself or by a link.
+    if not (ID.fullmatch(dag) and RUN.fullmatch(run) and ID.fullmatch(task)):
         return None
-    return outcome.read(path)
+    path = folder.resolve() / dag / run / f"{task}.json"
+    try:
+        if path.resolve() != path:
+            return None
+        report = outcome.read(path)
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) else None
 
 
 def columns(report: dict[str, Any]) -> list[str]:

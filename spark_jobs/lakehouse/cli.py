@@ -77,6 +77,7 @@ def parser(stage: str, description: str) -> argparse.ArgumentParser:
     """The arguments that all stages share."""
     p = bare_parser(stage, description)
     p.add_argument("--warehouse", metavar="LOCATION", help="folder or URI of the tables, or catalog:NAME")
+    p.add_argument("--warehouse-id", metavar="ID", help="end with 78 unless the warehouse is the one with this id")
     p.add_argument("--contracts", metavar="DIR", help="folder of *.odcs.yaml files (default: the project's)")
     p.add_argument("--sources", metavar="DIR", help="folder of */source.yaml files (default: the project's)")
     p.add_argument("--only", metavar="NAME,...", help="only these entities or sources")
@@ -184,10 +185,7 @@ def _fill(args: argparse.Namespace) -> argparse.Namespace:
     file = getattr(args, "conf_file", None) or os.environ.get("LAKEHOUSE_CONF_FILE")
     settings: dict[str, Any] = {}
     if file:
-        try:
-            settings = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigurationError(f"cannot be read: {' '.join(str(error).split())}", where=file) from error
+        settings = _settings(file)
     defaults = {"contracts": str(ROOT / "contracts"), "sources": str(ROOT / "sources")}
     for name, value in vars(args).items():
         if value is None:
@@ -196,6 +194,21 @@ def _fill(args: argparse.Namespace) -> argparse.Namespace:
             )
             setattr(args, name, None if found is None else str(found))
     return args
+
+
+def _settings(file: str) -> dict[str, Any]:
+    """The settings of a YAML file. No error quotes it: it may be any file, and hold secrets."""
+    try:
+        settings = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigurationError(f"cannot be read: {error.strerror}", where=file) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigurationError(f"is no YAML{place}", where=file, todo="Write one `name: value` a line.") from None
+    if not isinstance(settings, dict):
+        raise ConfigurationError("has no settings", where=file, todo="Write one `name: value` a line.")
+    return settings
 
 
 def _checked(args: argparse.Namespace) -> argparse.Namespace:
@@ -235,7 +248,21 @@ def _context(
     report.application_id = application_id(spark)
     executors.watch(spark, report.warn)
     warehouse = Warehouse(spark, args.warehouse, report, **fence)
+    _check_identity(warehouse, args.warehouse_id, report)
     return Context(warehouse, contracts, silver, inputs, only, report.run_id, now, as_of, report, args)
+
+
+def _check_identity(warehouse: Warehouse, expected: str | None, report: RunReport) -> None:
+    """Note which warehouse this is; raises ConfigurationError if it is not the expected one."""
+    report.warehouse_id = warehouse.identity()
+    if expected and report.warehouse_id != expected:
+        raise ConfigurationError(
+            f"another warehouse than the one that this run began with: its id is {report.warehouse_id or 'not there yet'}, "
+            f"that one's is {expected}",
+            where=warehouse.location,
+            todo="Two schedulers with different settings share one state, or LAKEHOUSE_WAREHOUSE has changed during the run: "
+            "mend that, and start a new run.",
+        )
 
 
 def _record_run(built: list[Context], report: RunReport) -> None:
@@ -245,6 +272,7 @@ def _record_run(built: list[Context], report: RunReport) -> None:
     context = built[0]
 
     try:
+        report.warehouse_id = report.warehouse_id or context.warehouse.identity()
         row = (
             report.run_id,
             report.stage,

@@ -40,6 +40,8 @@ class RunReport:
     traceback: str | None = None
     warehouse: str | None = None
     """Where the tables are."""
+    warehouse_id: str | None = None
+    """What tells the warehouse from any other; None while it has no table."""
     application_id: str | None = None
     """What Spark calls the run."""
     wrote: bool = False
@@ -104,6 +106,7 @@ class RunReport:
             "code_version": __version__,
             "application_id": self.application_id,
             "warehouse": self.warehouse,
+            "warehouse_id": self.warehouse_id,
             "contracts": self.contracts,
             "tables": self.tables,
             "rules": self.rules,

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 from pyspark.errors import AnalysisException
@@ -27,6 +27,8 @@ from lakehouse.errors import ConfigurationError, InternalError
 from lakehouse.report import RunReport
 from lakehouse.sql import quote, same_key
 
+FIRST = "ops.progress"
+"""The table that every warehouse has, and that is never made anew."""
 TABLE = re.compile(r"(bronze|staged|quarantine|silver|gold|ops)\.[a-z][a-z0-9_]*")
 
 
@@ -178,11 +180,22 @@ class Warehouse:
 
     def size(self, table: str) -> int:
         """Bytes of a table's newest version; 0 while it does not exist."""
+        return int(self._detail(table, "sizeInBytes") or 0)
+
+    def identity(self) -> str | None:
+        """What tells this warehouse from any other: the id that Delta has given to its first table; None before there is one.
+
+        It stays when the warehouse is moved, and a copy has it too.
+        """
+        return self._detail(FIRST, "id")
+
+    def _detail(self, table: str, name: str) -> Any:
+        """A figure of DESCRIBE DETAIL; None while the table does not exist."""
         if not self.exists(table):
-            return 0
-        detail = self.spark.sql(f"DESCRIBE DETAIL {self.sql_name(table)}").select("sizeInBytes").first()
+            return None
+        detail = self.spark.sql(f"DESCRIBE DETAIL {self.sql_name(table)}").select(name).first()
         assert detail is not None
-        return int(detail["sizeInBytes"])
+        return detail[name]
 
     def frame(self, records: Sequence[tuple], ddl: str) -> DataFrame:
         """A few records as a frame of one partition: by way of Arrow, because Spark starts a Python worker for tuples."""

@@ -76,6 +76,7 @@ def test_on_a_spark_connect_server_that_stays(landing: Path, tmp_path: Path) -> 
             airflow.wait_for("medallion_batch")
             outcome, reports = airflow.run("medallion_batch", {"as_of": AS_OF, "sources": ["shop"]})
     assert_right(outcome, reports, tmp_path / "warehouse")
+    assert len({r["warehouse_id"] for r in reports.values()}) == 1
     # One Spark for all of them.
     assert len({r["application_id"] for r in reports.values()}) == 1
 
@@ -111,6 +112,8 @@ def test_on_databricks_through_spark_connect_with_the_tables_of_a_catalog(landin
             print(logs[-6000:])
         requests = [run.request for run in workspace.runs.values()]
     assert [r["tasks"][0]["task_key"] for r in requests] == STAGES
+    (identity,) = {r["warehouse_id"] for r in reports.values()}
+    assert identity
     # The tables of a catalog lie in folders <schema>.db.
     for layer in ("silver", "gold", "quarantine", "ops", "bronze", "staged"):
         (tmp_path / "warehouse").mkdir(exist_ok=True)

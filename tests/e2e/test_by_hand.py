@@ -80,8 +80,16 @@ def test_a_select_that_does_not_run_is_a_configuration_error_that_names_it(shell
     done = shell.run("validate", "--sources", str(sources))
     assert done.returncode == 78
     assert "sources/shop/products.sql" in one_line(done.stdout)
+    identity = DeltaTable(str(shell.warehouse / "ops/progress")).metadata().id
+    assert shell.report("ingest")["warehouse_id"] == shell.report("validate")["warehouse_id"] == identity
+    # The warehouse of a run is the one that it began with.
+    done = shell.run("validate", "--warehouse-id", "another")
+    assert done.returncode == 78
+    assert one_line(done.stdout).startswith(
+        f"validate: {shell.warehouse}: another warehouse than the one that this run began with: its id is {identity}"
+    )
     # Mended, the same batch goes through.
-    facts = shell.ok("validate")["tables"]["staged.products"]
+    facts = shell.ok("validate", "--warehouse-id", str(identity))["tables"]["staged.products"]
     assert (facts["rows_in"], facts["rows_accepted"], facts["rows_quarantined"]) == (2, 1, 1)
 
 

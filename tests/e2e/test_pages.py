@@ -149,6 +149,40 @@ def test_a_tasks_report_is_tables(site: Site) -> None:
     assert "There is no run report" in site.get("report?dag=medallion_batch&run=../..&task=passwords", "ann")[1]
 
 
+@pytest.mark.parametrize(
+    "ids",
+    [
+        # A whole address takes the place of the folder that it is joined to.
+        {"dag": "/", "run": "{folder}", "task": "secret"}, {"dag": "{folder}", "run": "reports", "task": "secret"},
+        {"dag": "medallion_batch", "run": "..", "task": "secret"}, {"dag": "..", "run": "reports", "task": "../../secret"},
+        {"dag": "medallion_batch", "run": "a" * 5000, "task": "x"}, {"dag": "\0", "run": "\0", "task": "\0"},
+        {"dag": "medallion_batch", "run": "r1/validate.json", "task": "x"}, {"dag": "", "run": "", "task": ""}, {"dag": "ü", "run": "%", "task": "\n"},
+    ],
+)  # fmt: skip
+def test_no_id_leads_to_a_file_that_is_no_report(site: Site, ids: dict[str, str]) -> None:
+    folder = site.warehouse.parent
+    secret = json.dumps(REPORT | {"error": "the secret of another folder"})
+    for place in (folder / "secret.json", folder / "reports/secret.json"):
+        place.write_text(secret)
+    asked = {name: value.format(folder=str(folder)) for name, value in ids.items()}
+    status, text, _ = site.get(f"report?{urllib.parse.urlencode(asked)}", "vic")
+    assert status == 200
+    assert "There is no run report" in text
+    assert "secret of another" not in text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tables/..", "tables/%2e%2e%2fops", "tables/%00", f"tables/{'a' * 3000}", "tables/bronze.clicks%00", "tables/../ops.runs",
+        f"quality?{RUDE}&first=9223372036854775808", f"quality?{RUDE}&first=-1", f"quality?{RUDE}&first=1000000000", "quality?entity=%00&rule=%27",
+        "quality?entity=../clicks&rule=late", "features?customer=%00", "features?customer=%ED%A0%80", f"features?customer={'%27' * 2000}",
+    ],
+)  # fmt: skip
+def test_odd_names_and_numbers_are_no_failure(site: Site, path: str) -> None:
+    assert site.get(path, "ann")[0] in (200, 404, 422)
+
+
 def test_the_figures_are_there(site: Site) -> None:
     overview = site.get("", "vic")[1]
     for words in ("all of it is bad", "validate: the reason", "no [broker]", "late data"):

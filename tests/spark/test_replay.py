@@ -99,19 +99,22 @@ def test_selection_by_time(small: Pipeline) -> None:
 @pytest.mark.parametrize(
     ("patch", "message"),
     [
-        ("id,column\nx,Price\n", "columns id, column"),
+        ("id,column\nx,Price\n", "is no patch Its first line must be id,column,value."),
+        ("root:x:0:0:secret\ndaemon\n", "is no patch Its first line must be id,column,value."),
         ("id,column,value\nx,Price,1\n", "no open row 'x'"),
         ("id,column,value\nID,Preis,1\n", "no received column 'Preis'"),
         ("id,column,value\nID,Price,1\nID,Price,2\n", "two values for Price"),
-        ("id,column,value\nID,Price,12,50\n", "not three fields"),
+        ("id,column,value\nID,Price,1\nID,Price,12,secret\n", "not three fields in row 2 below the header"),
     ],
 )
 def test_a_wrong_patch_is_refused(small: Pipeline, tmp_path: Path, patch: str, message: str) -> None:
     (id_,) = [r[0] for r in small.table("quarantine.products").where("raw LIKE '%P2%'").select("id").collect()]
     file = tmp_path / "patch.csv"
     file.write_text(patch.replace("ID,", f"{id_},"))
-    with pytest.raises(UsageError, match=re.escape(message)):
+    with pytest.raises(UsageError, match=re.escape(message)) as told:
         small.run("replay", only=["products"], patch=str(file))
+    # What is in a file that is no patch is not shown: it may be any file.
+    assert "secret" not in str(told.value)
 
 
 def test_what_an_interrupted_validate_has_written_is_not_decided_upon(small: Pipeline) -> None:

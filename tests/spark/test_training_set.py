@@ -142,3 +142,33 @@ def test_a_set_that_cannot_be_made_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         build(shop, tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "root:x:0:0:secret", "[]", "{}", "\udcff", '{"cut_offs": "secret"}', '{"name": "secret/.."}', '{"silver": {"gold.secret": 1}}',
+        '{"definitions": "secret of\\nothers"}', '{"known_by": "secret"}', '{"horizon_days": "secret"}', '{"cut_offs": ["2026-03-10", "secret"]}',
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_manifest_is_refused_and_not_quoted(tmp_path: Path, text: str) -> None:
+    sound = {
+        "name": "small", "cut_offs": ["2026-03-10T00:00:00+00:00"], "horizon_days": 7, "known_by": "now", "definitions": "d1",
+        "silver": {"silver.transactions": 3}, "code_version": "0.1.0", "content": "-17",
+    }  # fmt: skip
+    file = tmp_path / "any"
+    file.write_text(json.dumps(sound))
+    assert training._read_manifest(str(file)).silver == {"silver.transactions": 3}
+    changes = json.loads(text) if text.startswith("{") and text != "{}" else None
+    file.write_text(text if changes is None else json.dumps(sound | changes), errors="surrogateescape")
+    with pytest.raises(UsageError, match="is no manifest Name the file that --manifest wrote") as told:
+        training._read_manifest(str(file))
+    assert "secret" not in str(told.value)
+
+
+def test_a_manifest_is_written_below_a_new_folder_and_one_that_cannot_be_is_told(
+    shop: Pipeline, tmp_path: Path
+) -> None:
+    build(shop, tmp_path / "new" / "folder")
+    with pytest.raises(ConfigurationError, match=r"conftest.py/m.json: the manifest cannot be written: File exists"):
+        build(shop, tmp_path, manifest=f"{Path(__file__).with_name('conftest.py')}/m.json")

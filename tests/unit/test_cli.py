@@ -8,10 +8,11 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lakehouse import cli
-from lakehouse.errors import DataRefused, ServiceUnavailable, TryAgain, UsageError
+from lakehouse.errors import ConfigurationError, DataRefused, ServiceUnavailable, TryAgain, UsageError
 from lakehouse.report import RunReport
 from support import ROOT, clean_environment
 
@@ -44,6 +45,44 @@ def test_argument_beats_environment_beats_file(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("LAKEHOUSE_ONLY", "from-environment")
     args = cli._fill(cli.parser("x", "").parse_args(["--conf-file", str(conf), "--warehouse", "from-argument"]))
     assert (args.warehouse, args.only, args.run_id) == ("from-argument", "from-environment", "from-file")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"secret:x:0:0:secret:/bin/bash\nkey: [secret", "is no YAML in line 2, column"),
+        (b"\tsecret: 1\n", "is no YAML in line 1, column 1"),
+        (b"secret: *secret\n", "is no YAML in line 1, column 9"),
+        (b"secret: !!python/secret 1\n", "is no YAML in line 1, column 9"),
+        (b"secret: \xff\n", "is no YAML"),
+        (b"secret: \0\n", "is no YAML"),
+        (b"secret\n", "has no settings"),
+        (b"- secret\n", "has no settings"),
+    ],
+)
+def test_no_error_quotes_a_file_that_is_not_what_it_should_be(tmp_path: Path, text: bytes, words: str) -> None:
+    file = tmp_path / "conf.yaml"
+    file.write_bytes(text)
+    with pytest.raises(ConfigurationError) as told:
+        cli._fill(cli.parser("x", "").parse_args(["--conf-file", str(file)]))
+    assert f"{file}: {words}" in str(told.value)
+    assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(("there", "expected"), [("w-1", "w-1"), ("w-1", ""), (None, None), (None, "")])
+def test_a_warehouse_is_the_one_that_was_expected(there: str | None, expected: str | None) -> None:
+    report = RunReport("merge", "r", datetime.now(UTC))
+    cli._check_identity(SimpleNamespace(identity=lambda: there, location="/w"), expected, report)  # type: ignore[arg-type]
+    assert report.as_dict()["warehouse_id"] == there
+
+
+@pytest.mark.parametrize("there", ["w-2", None])
+def test_another_warehouse_is_a_wrong_configuration(there: str | None) -> None:
+    report = RunReport("merge", "r", datetime.now(UTC))
+    with pytest.raises(
+        ConfigurationError, match=r"/w: another warehouse than the one that this run began with.*is w-1"
+    ):
+        cli._check_identity(SimpleNamespace(identity=lambda: there, location="/w"), "w-1", report)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import BaseModel, Field
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -28,6 +30,7 @@ TABLE = "ops.training_sets"
 DDL = "name STRING, manifest STRING, table_version BIGINT, run_id STRING, at TIMESTAMP"
 CUT_OFF, NOW = "cut-off", "now"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+INSTANT = r"^\d{4}-\d{2}-\d{2}[0-9T:.+Z-]*$"
 MOST_CUT_OFFS = 60
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -55,6 +58,21 @@ class Recipe:
         return cut_off if self.known_by == CUT_OFF else instant(self.known_by)
 
 
+class Manifest(BaseModel):
+    """What of a manifest is used to build its set again; each in its shape, so that errors may name it."""
+
+    name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
+    cut_offs: Annotated[
+        tuple[Annotated[str, Field(pattern=INSTANT)], ...], Field(min_length=1, max_length=MOST_CUT_OFFS)
+    ]
+    horizon_days: Annotated[int, Field(ge=1)]
+    known_by: Annotated[str, Field(pattern=f"^({CUT_OFF}|{NOW})$|{INSTANT}")]
+    definitions: Annotated[str, Field(pattern=r"^\w{1,64}$")]
+    silver: dict[Annotated[str, Field(pattern=r"^silver\.[a-z][a-z0-9_]*$")], Annotated[int, Field(ge=0)]]
+    code_version: Annotated[str, Field(pattern=r"^[\w.+-]{1,64}$")]
+    content: Annotated[str, Field(pattern=r"^-?\d+$")] | None
+
+
 def run(context: Context) -> None:
     """Build a set, or build one again from its manifest.
 
@@ -63,7 +81,7 @@ def run(context: Context) -> None:
         ConfigurationError: the manifest is of other definitions, or of versions that are gone.
         InternalError: built again, the set is another one.
     """
-    again = _read_manifest(context) if context.args.from_manifest else None
+    again = _read_manifest(context.args.from_manifest) if context.args.from_manifest else None
     recipe = _recipe(context, again)
     for table, version in recipe.silver.items():
         context.report.note(table, version_read=version)
@@ -78,7 +96,7 @@ def run(context: Context) -> None:
     context.report.count(table, rows_written=rows)
     for cut_off, facts in manifest["by_cut_off"].items():
         context.report.say(f"{table} {cut_off}: {facts['rows']:,} customers, {facts['churned']:,} churned")
-    if again is not None and again["content"] != manifest["content"]:
+    if again is not None and again.content != manifest["content"]:
         raise InternalError(
             "built again, the set has other rows than its manifest says",
             where=table,
@@ -88,17 +106,17 @@ def run(context: Context) -> None:
     record = (recipe.name, text, context.warehouse.newest_version(table), context.run_id, context.now)
     context.warehouse.append_always(context.warehouse.frame([record], DDL), TABLE)
     if context.args.manifest:
-        Path(context.args.manifest).write_text(text + "\n", encoding="utf-8")
+        _write_manifest(Path(context.args.manifest), text)
 
 
-def _recipe(context: Context, manifest: dict | None) -> Recipe:
+def _recipe(context: Context, manifest: Manifest | None) -> Recipe:
     args = context.args
     if manifest is not None:
-        recipe = Recipe(**{f: manifest[f] for f in Recipe.__dataclass_fields__})
+        recipe = Recipe(**{f: getattr(manifest, f) for f in Recipe.__dataclass_fields__})
         if not definitions.can_be_made(recipe.definitions):
             raise ConfigurationError(
                 f"made by other definitions ({recipe.definitions}, these are {definitions.of_training_sets()})", where=args.from_manifest,
-                todo=f"Use the release that made it: {manifest['code_version']}.",
+                todo=f"Use the release that made it: {manifest.code_version}.",
             )  # fmt: skip
         return recipe
     if not NAME.fullmatch(args.name or ""):
@@ -171,13 +189,23 @@ def _figures(context: Context, table: str) -> dict:
     }
 
 
-def _read_manifest(context: Context) -> dict:
-    path = context.args.from_manifest
+def _read_manifest(path: str) -> Manifest:
     try:
-        manifest = json.loads(Path(path).read_text(encoding="utf-8"))
-        manifest["cut_offs"] = tuple(manifest["cut_offs"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Manifest.model_validate_json(Path(path).read_bytes())
+    except (OSError, ValueError):
+        # What is in it is not told: it may be any file.
         raise UsageError(
-            f"--from-manifest {path}: is no manifest ({error})", todo="Name the file that --manifest wrote."
+            f"--from-manifest {path}: is no manifest", todo="Name the file that --manifest wrote."
+        ) from None
+
+
+def _write_manifest(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"the manifest cannot be written: {error.strerror}",
+            where=str(path),
+            todo=f"Name another file. The set is made, and its manifest is in {TABLE}.",
         ) from error
-    return manifest

@@ -98,14 +98,17 @@ def _patch(context: Context, path: str) -> DataFrame:
     try:
         found = lines.csv(path).columns
         if found != list(PATCH):
-            raise UsageError(f"--patch {path}: columns {', '.join(found)}", todo=f"They must be {', '.join(PATCH)}.")
+            # What is in the file is not told: it may be any file.
+            raise UsageError(f"--patch {path}: is no patch", todo=f"Its first line must be {','.join(PATCH)}.")
         ddl = ", ".join(f"{quote(c)} STRING" for c in (*PATCH, CORRUPT))
         patch = lines.option("columnNameOfCorruptRecord", CORRUPT).schema(ddl).csv(path)
-        wrong = patch.where(F.col(CORRUPT).isNotNull()).select(CORRUPT, *PATCH).first()
+        numbered = patch.withColumn("row", F.monotonically_increasing_id() + 1)
+        wrong = numbered.where(F.col(CORRUPT).isNotNull()).select("row", CORRUPT, *PATCH).first()
     except AnalysisException as error:
         raise UsageError(f"--patch {path}: cannot be read", todo="Name a CSV file.") from error
     if wrong is not None:
         raise UsageError(
-            f"--patch {path}: not three fields: {wrong[CORRUPT]}", todo="Put values with commas into quotes."
+            f"--patch {path}: not three fields in row {wrong['row']} below the header",
+            todo="Put values with commas into quotes.",
         )
     return patch.select(*PATCH).where(F.col("id").isNotNull())
