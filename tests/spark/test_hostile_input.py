@@ -93,7 +93,10 @@ CSV_CASES: dict[str, tuple[bytes, Outcome]] = {
     "header in latin-1": ("id,kind,größe\nK,new,1\n".encode("latin-1"), aside("first line is not utf-8")),
     "parquet named csv": (b"PAR1\x15\x04\x15\x00\x00\x00PAR1", aside("is Parquet, which is not read here")),
     "not csv at all": (b"<html><body>502 Bad Gateway</body></html>\n", aside("none of the declared columns")),
-    "one row and no header": (b"K,new,,,,,,,a\n", aside("none of the declared columns, but 'K,new,")),
+    "one row and no header": (
+        b"K,new,,,,,,,a\n",
+        aside("its first row has 9 fields, and none of the declared columns: is it another file"),
+    ),
     "another separator": (cell(note="a").replace(b",", b";"), aside("is sep ';'?")),
     "byte order mark before quotes": (
         codecs.BOM_UTF8 + cell(note="a").replace(b"id,", b'"id",', 1),

@@ -185,11 +185,12 @@ def test_landing_folders_of_any_name(spark: SparkSession, tmp_path: Path, name: 
 
 
 def test_files_without_a_header_and_with_lines_to_skip(spark: SparkSession, tmp_path: Path) -> None:
-    pipeline = shop(spark, tmp_path, bare="csv", report="csv", pipes="csv")
+    pipeline = shop(spark, tmp_path, bare="csv", report="csv", pipes="csv", blanks="csv")
     for name, setting in (
         ("bare", "header: none"),
         ("report", "skip_lines: 2"),
         ("pipes", "options: {sep: '||', comment: '#', quote: ''}"),
+        ("blanks", "options: {ignoreLeadingWhiteSpace: 'true', ignoreTrailingWhiteSpace: 'true'}"),
     ):
         file = tmp_path / f"sources/{name}/source.yaml"
         file.write_text(file.read_text() + f"    {setting}\n")
@@ -198,13 +199,15 @@ def test_files_without_a_header_and_with_lines_to_skip(spark: SparkSession, tmp_
     deliver(pipeline, "report/a.csv", b'Sales "March", 2026\n\nid,v\nE,5\n')
     deliver(pipeline, "report/b.csv", b"Sales\n,,,\nid,v\nF,6\nG,7\n")
     deliver(pipeline, "pipes/a.csv", b'# of\nid||v\nH||"8\n#\nI||9\n')
+    deliver(pipeline, "blanks/a.csv", b'  \n \t\n , \n id , "v"\n J , "x, y" \n')
     pipeline.run("ingest")
     found = {}
-    for name in ("bare", "report", "pipes"):
+    for name in ("bare", "report", "pipes", "blanks"):
         rows = pipeline.table(f"bronze.own_{name}").select("id", "v", "_corrupt").collect()
         found[name] = sorted((tuple(r) for r in rows), key=str)
     assert found == {
         "bare": [("A", "1", None), ("B", "2", None), ("C", "3", None), (None, None, "base64:RCz/")],
         "report": [("E", "5", None), ("F", "6", None), ("G", "7", None)],
         "pipes": [("H", '"8', None), ("I", "9", None)],
+        "blanks": [("J", "x, y", None)],
     }

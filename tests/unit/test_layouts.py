@@ -69,8 +69,11 @@ def reason_of(root: Path, content: bytes, source: Input = CSV, name: str = "x.cs
         (b"a,b\n" + b"1,2\n" * 400_000 + b"1,\0\n", "NUL bytes"),  # beyond the first MiB, too
         (b"\xffa,b\n", "its first line is not utf-8"),
         (b"\na,b\xff\n1,2\n", "its header is not utf-8"),
-        (b"1,2\n", "its first row has none of the declared columns, but '1,2': is it another file, or one without a"),
-        (b"a;b\n1;2\n", "its first row has none of the declared columns, but 'a;b': is sep ';'?"),
+        (
+            b"1,2\n",
+            "its first row has 2 fields, and none of the declared columns: is it another file, or one without a",
+        ),
+        (b"a;b\n1;2\n", "its first row has 1 fields, and none of the declared columns: is sep ';'?"),
         (b"This folder holds products.\n", "none of the declared columns"),
         (b"x,y\n" + b"z" * (1 << 21), "none of the declared columns"),
         (b"a,b," + b"z" * (1 << 21), "its header is longer than 1,048,576 bytes"),
@@ -132,6 +135,14 @@ def test_separators_of_any_kind(tmp_path: Path, sep: str) -> None:
     source = replace(CSV, options=(("sep", sep),))
     content = sep.join(["a", f'"b{sep}c"', "d"]) + "\n" + sep.join("123") + "\n"
     assert names_of(tmp_path, content.encode(), source) == ("a", f"b{sep}c", "d")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16le", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_headers_of_wide_characters(tmp_path: Path, encoding: str, end: str) -> None:
+    source = replace(CSV, options=(("encoding", encoding),))
+    content = f"{end}a,\u0a0d b{end}1,2{end}".encode(encoding)
+    assert names_of(tmp_path, content, source) == ("a", "\u0a0d b")
 
 
 def test_excel_says_another_separator_than_the_source(tmp_path: Path) -> None:

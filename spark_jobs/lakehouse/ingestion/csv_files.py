@@ -17,8 +17,6 @@ from lakehouse.ingestion.landing import CHUNK_BYTES, Unreadable
 from lakehouse.sources import Input
 
 HEAD_BYTES = 1 << 20
-SHOWN = 60
-"""Characters of a header that a message quotes."""
 BYTES_AS_TEXT = "iso-8859-1"
 """In this encoding each byte is a character, so that none is lost while Spark finds the fields."""
 NUL = "holds NUL bytes: not text, or not in UTF-8; declare its encoding in source.yaml"
@@ -118,7 +116,8 @@ def layout(source: Input, read: Callable[[], BinaryIO]) -> CsvLayout:
     certain = dialect.doubles_quotes or not counted.quotes
     line_sep = _line_sep(counted.first_break, breaks) if certain else ""
     # From here on, lines end as they do for Spark.
-    ends = line_sep or dialect.line_sep or counted.first_break.decode("ascii")
+    detected = counted.first_break.decode("ascii") if dialect.single_byte else ""
+    ends = line_sep or dialect.line_sep or detected
     found = _header(source, replace(dialect, line_sep=ends), text, rest_follows)
     return replace(found, line_sep=line_sep)
 
@@ -206,11 +205,10 @@ def _fits(source: Input, dialect: Dialect, names: tuple[str, ...]) -> None:
         or {_plain(n) for n in names} & {_plain(n) for n in source.columns}
     ):
         return
-    seen = dialect.sep.join(names)
-    seen = seen if len(seen) <= SHOWN else f"{seen[:SHOWN]}..."
+    # What stands there is not told: it may be a person's data.
     others = [s for s in (",", ";", "\t", "|") if s != dialect.sep and any(s in name for name in names)]
     advice = f"is sep {others[0]!r}" if others else "is it another file, or one without a header (header: none)"
-    raise Unreadable(f"its first row has none of the declared columns, but {seen!r}: {advice}?")
+    raise Unreadable(f"its first row has {len(names)} fields, and none of the declared columns: {advice}?")
 
 
 def _plain(name: str) -> str:
@@ -225,10 +223,12 @@ def _records(text: str, dialect: Dialect, whole: bool = False) -> Iterator[list[
         Unreadable: with ``whole``, if the text ends within a quoted field.
     """
     breaks = re.escape(dialect.line_sep) if dialect.line_sep else r"\r\n|\n|\r"
+    # Where blanks before a value are none of it, a line of blanks is an empty one.
+    empty = re.compile(f"[ \t]*(?:{breaks})" if dialect.skip_blanks else breaks)
     line_end, ends = re.compile(breaks), re.compile(f"{re.escape(dialect.sep)}|{breaks}")
     quote, place = dialect.quote, 0
     while place < len(text):
-        if found := line_end.match(text, place):
+        if found := empty.match(text, place):
             place = found.end()
             continue
         if dialect.comment and text.startswith(dialect.comment, place):

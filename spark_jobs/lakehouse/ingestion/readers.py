@@ -18,7 +18,7 @@ from lakehouse.ingestion.json_objects import BYTES, text_or_bytes
 from lakehouse.ingestion.landing import LandedFile, Landing
 from lakehouse.ingestion.layouts import Layout, ParquetLayout
 from lakehouse.ingestion.numbers import number_text
-from lakehouse.sources import BOOKKEEPING, Input
+from lakehouse.sources import BOOKKEEPING, TAKEN, Input
 from lakehouse.sql import quote
 
 RESCUED, CORRUPT, SOURCE, INGESTED_AT, BATCH_ID = BOOKKEEPING
@@ -238,8 +238,8 @@ def is_corrupt(bronze: DataFrame) -> Column:
 
 
 def received_columns(bronze: DataFrame) -> list[str]:
-    """The columns of a bronze table that are received, not the suite's own."""
-    return [c for c in bronze.columns if c not in BOOKKEEPING]
+    """The columns of a bronze table, or of what a SELECT is given, that are received and not the suite's own."""
+    return [c for c in bronze.columns if c not in TAKEN]
 
 
 def union(parts: list[DataFrame]) -> DataFrame:

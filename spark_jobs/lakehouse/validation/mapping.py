@@ -58,7 +58,7 @@ def raw_rows(bronze: DataFrame) -> DataFrame:
     Of messages, ``_key`` and ``_tombstone`` are there as well.
     """
     of_messages = [c for c in OF_MESSAGES if c in bronze.columns]
-    received = [c for c in received_columns(bronze) if c not in of_messages]
+    received = received_columns(bronze)
     row = F.struct(
         F.col("_source").alias("source"),
         F.col("_ingested_at").alias("ingested_at"),

@@ -214,7 +214,7 @@ def _checked_again(
 
 def _laid_over(bronze: DataFrame, source: Input, corrections: DataFrame) -> DataFrame:
     """Bronze rows with corrected values; of a line that could not be parsed, only those count."""
-    received = [c for c in received_columns(bronze) if c not in mapping.OF_MESSAGES]
+    received = received_columns(bronze)
     fixes = corrections.select(F.col("id").alias(FIXED), F.col("fix").alias(FIX))
     place = quarantine.row_id(source.name, F.col("_source"))
     joined = bronze.join(F.broadcast(fixes), place == F.col(FIXED), "left")
