@@ -170,7 +170,5 @@ def test_a_manifest_is_written_below_a_new_folder_and_one_that_cannot_be_is_told
     shop: Pipeline, tmp_path: Path
 ) -> None:
     build(shop, tmp_path / "new" / "folder")
-    with pytest.raises(
-        ConfigurationError, match=r"conftest.py/m.json: the manifest cannot be written: File exists"
-    ):
+    with pytest.raises(ConfigurationError, match=r"conftest.py/m.json: the manifest cannot be written: File exists"):
         build(shop, tmp_path, manifest=f"{Path(__file__).with_name('conftest.py')}/m.json")
