@@ -168,7 +168,10 @@ def test_one_line_is_one_object(spark: SparkSession, objects: list[dict[str, Any
 
     safe = [t for t in texts if not any(0xD800 <= ord(c) < 0xE000 for c in t)]
     frame = spark.createDataFrame([(t.encode(),) for t in safe], "value BINARY").coalesce(1)
-    found = [r["fields"] for r in json_objects.with_fields(frame, F.col("value")).select("fields").collect()]
+    found = [
+        r["fields"]
+        for r in json_objects.parsed(frame, F.col("value")).select(json_objects.fields().alias("fields")).collect()
+    ]
     for text, fields in zip(safe, found, strict=True):
         want = expected(text)
         assert (fields is None) == (want is None), text

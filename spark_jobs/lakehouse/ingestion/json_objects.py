@@ -6,24 +6,29 @@ zeros at the end of a fraction, of what is nested its JSON.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.ingestion.numbers import number_text
 
+BLANK = " \t\r\n"
+"""White space of JSON."""
 BYTES = "base64:"
 """Begins what is kept of bytes that are no text in UTF-8."""
-MAY_BE_A_DOUBLE = r"\d[eE][-+]?\d|\d{39}|[\d.]{40}"
+# Written so that it is tried only where a run of digits begins, and at an e: texts have many digits.
+MAY_BE_A_DOUBLE = r"[^0-9.][0-9.]{39}|[eE](?<=[0-9][eE])[-+]?[0-9]"
 """What the text of an object has if one of its numbers is kept as a double: an exponent, or more than 38 digits."""
 INEXACT = r"\d{39}|[\d.]{40}|[\d.]{18}[eE]|[eE][-+]?0*(30[89]|3[1-9]\d|[4-9]\d\d|[1-9]\d{3})"
 """Numbers that neither a decimal nor a double holds."""
 
 
-def with_fields(rows: DataFrame, value: Column) -> DataFrame:
-    """The rows with ``text`` (the value as text, null if it is none) and ``fields`` (text by name).
+def parsed(rows: DataFrame, value: Column) -> DataFrame:
+    """The rows with ``text`` (the value as text, null if it is none), what the functions below look into, and ``is_object``.
 
-    ``fields`` is null for what is not exactly one JSON object: for an array or a scalar, for an object with
-    anything behind it, with a field twice, or with a number that would lose digits.
+    ``is_object`` is false for what is not exactly one JSON object: for an array or a scalar, for an object with
+    anything behind it, with a field twice, or with a number that would lose digits; it is never null.
 
     Args:
         value: bytes.
@@ -33,15 +38,45 @@ def with_fields(rows: DataFrame, value: Column) -> DataFrame:
     # Spark's parsers stop behind the first value. A second one, which no text can foretell, shows that all was read.
     seal = F.xxhash64("text")
     sealed = F.concat(F.lit("["), F.col("text"), F.lit(","), seal.cast("string"), F.lit("]"))
-    rows = rows.select("*", F.try_parse_json(sealed).alias("parsed"))
-    whole = F.try_variant_get("parsed", "$[1]", "bigint") == seal
-    doubles = F.col("text").rlike(MAY_BE_A_DOUBLE)
+    rows = rows.select(
+        "*", F.try_parse_json(sealed).alias("variant"), F.col("text").rlike(MAY_BE_A_DOUBLE).alias("doubles")
+    )
+    whole = F.try_variant_get("variant", "$[1]", "bigint") == seal
     # Without the strings, in which anything may stand; what is escaped first, or it would end one.
     bare = F.regexp_replace(F.regexp_replace("text", r"\\.", ""), '"[^"]*"', "")
-    plain = F.try_variant_get("parsed", "$[0]", "map<string,string>")
-    typed = F.transform_values(F.try_variant_get("parsed", "$[0]", "map<string,variant>"), lambda _, v: _text(v))
-    exact = F.when(doubles, F.when(~bare.rlike(INEXACT), typed)).otherwise(plain)
-    return rows.select("*", F.when(whole, exact).alias("fields"))
+    exact = F.when(F.col("doubles"), ~bare.rlike(INEXACT)).otherwise(F.lit(True))
+    braced = F.startswith(F.ltrim("text", F.lit(BLANK)), F.lit("{"))
+    typed = F.try_variant_get("variant", "$[0]", "map<string,variant>")
+    texts = F.when(F.col("doubles"), F.transform_values(typed, lambda _, v: _text(v))).alias("texts")
+    return rows.select("*", F.coalesce(whole & braced & exact, F.lit(False)).alias("is_object"), texts)
+
+
+def field(name: str) -> Column:
+    """A field's text; null when the object has none, or it is null."""
+    mark = "'" if '"' in name else '"'
+    if mark in name:
+        return F.try_element_at(fields(), F.lit(name))
+    value = F.try_variant_get("variant", f"$[0][{mark}{name}{mark}]", "string")
+    return F.when(F.col("is_object"), F.when(F.col("doubles"), F.try_element_at("texts", F.lit(name))).otherwise(value))
+
+
+def fields() -> Column:
+    """All fields, as a map of texts by name; null where there is no object."""
+    plain = F.try_variant_get("variant", "$[0]", "map<string,string>")
+    return F.when(F.col("is_object"), F.when(F.col("doubles"), F.col("texts")).otherwise(plain))
+
+
+def other_names(names: Sequence[str]) -> Column:
+    """The names of an object's fields beside some; null where there is no object."""
+    known = F.lit(list(names)).cast("array<string>")
+    return F.when(F.col("is_object"), F.array_except(F.json_object_keys("text"), known))
+
+
+def other_fields(names: Sequence[str]) -> Column:
+    """The fields beside some that are not null, as a JSON object; null without any."""
+    others = F.map_filter(fields(), lambda name, value: ~name.isin(*names) & value.isNotNull())
+    # A map costs more than all else; most objects have no other names.
+    return F.when(F.size(other_names(names)) > 0, F.when(F.size(others) > 0, F.to_json(others)))
 
 
 def _text(value: Column) -> Column:
@@ -49,17 +84,6 @@ def _text(value: Column) -> Column:
     return F.when(double, number_text(F.try_variant_get(value, "$", "double"))).otherwise(
         F.try_variant_get(value, "$", "string")
     )
-
-
-def field(name: str) -> Column:
-    """A field's text; null when the object has none, or it is null."""
-    return F.try_element_at("fields", F.lit(name))
-
-
-def other_fields(names: tuple[str, ...]) -> Column:
-    """The fields beside some, as a JSON object; null without any."""
-    others = F.map_filter("fields", lambda name, value: ~name.isin(*names) & value.isNotNull())
-    return F.when(F.size(others) > 0, F.to_json(others))
 
 
 def text_or_bytes(value: Column) -> Column:

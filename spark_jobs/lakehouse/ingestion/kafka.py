@@ -285,13 +285,11 @@ def decoded(messages: DataFrame, source: Input, now: datetime, batch_id: int) ->
         JSON object, as text or base64), ``_source``, ``_ingested_at``, ``_batch_id``. A message without a value,
         by which Kafka deletes a key, has nulls and ``_source.tombstone``.
     """
-    rows = json_objects.with_fields(messages, F.col("value"))
+    rows = json_objects.parsed(messages, F.col("value"))
     return rows.select(
         *[json_objects.field(name).alias(name) for name in source.columns],
         json_objects.other_fields(source.columns).alias(readers.RESCUED),
-        F.when(F.col("value").isNotNull() & F.col("fields").isNull(), text_or_bytes(F.col("value"))).alias(
-            readers.CORRUPT
-        ),
+        F.when(F.col("value").isNotNull() & ~F.col("is_object"), text_or_bytes(F.col("value"))).alias(readers.CORRUPT),
         F.struct(
             "topic",
             "partition",

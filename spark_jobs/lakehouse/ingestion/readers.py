@@ -68,7 +68,7 @@ def read(spark: SparkSession, landing: Landing, source: Input, files: Mapping[La
 def read_json(spark: SparkSession, landing: Landing, source: Input, files: Iterable[LandedFile]) -> DataFrame:
     """JSON lines."""
     rows = json_lines(spark, landing, source, files)
-    corrupt = F.when(F.col("fields").isNull(), text_or_bytes(F.col("bytes")))
+    corrupt = F.when(~F.col("is_object"), text_or_bytes(F.col("bytes")))
     return rows.select(
         *[json_objects.field(name).alias(name) for name in source.columns],
         json_objects.other_fields(source.columns).alias(RESCUED),
@@ -79,7 +79,7 @@ def read_json(spark: SparkSession, landing: Landing, source: Input, files: Itera
 
 
 def json_lines(spark: SparkSession, landing: Landing, source: Input, files: Iterable[LandedFile]) -> DataFrame:
-    """The lines of files that are not blank: ``bytes``, ``fields`` (null where there is no object), FILE and ROW."""
+    """The lines of files that are not blank: ``bytes``, what ``json_objects.parsed`` adds, FILE and ROW."""
     lines = spark.read.options(**landing.reader_options).text([landing.uri(f.path) for f in files])
     encoding = dict(source.options).get("encoding", "utf-8")
     received = F.col("value").cast("binary")
@@ -89,12 +89,12 @@ def json_lines(spark: SparkSession, landing: Landing, source: Input, files: Iter
         received.alias("bytes"), F.col("_metadata").alias(FILE), F.monotonically_increasing_id().alias(ROW)
     )
     blank = F.btrim(F.col("bytes").cast("string"), F.lit(" \t\r\ufeff")) == ""
-    return json_objects.with_fields(rows.where(~blank), F.col("bytes"))
+    return json_objects.parsed(rows.where(~blank), F.col("bytes"))
 
 
 def json_keys(lines: DataFrame, declared: Sequence[str]) -> dict[str, set[str]]:
     """The names that objects have beside those that are declared, by the address of their file."""
-    keys = F.explode(F.array_except(F.map_keys("fields"), F.lit(list(declared)).cast("array<string>"))).alias("key")
+    keys = F.explode(json_objects.other_names(declared)).alias("key")
     found: dict[str, set[str]] = {}
     for r in lines.select(F.col(FILE)["file_path"].alias("file"), keys).distinct().collect():
         found.setdefault(r["file"], set()).add(r["key"])
