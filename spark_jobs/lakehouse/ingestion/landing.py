@@ -96,8 +96,8 @@ def _escape(match: re.Match[str]) -> str:
     return "\\" + match[0]
 
 
-def _modified(info: fs.FileInfo) -> datetime:
-    return datetime.fromtimestamp((info.mtime_ns or 0) // 1_000_000 / 1000, tz=UTC)
+def _modified(nanoseconds: int | None) -> datetime:
+    return datetime.fromtimestamp((nanoseconds or 0) // 1_000_000 / 1000, tz=UTC)
 
 
 class Landing:
@@ -170,7 +170,10 @@ class Landing:
     def is_unchanged(self, file: LandedFile) -> bool:
         """Whether a file is still the one that was discovered."""
         info = self._fs.get_file_info(f"{self._root}/{file.path}")
-        return info.type == fs.FileType.File and (info.size or 0, _modified(info)) == (file.size, file.modified)
+        return info.type == fs.FileType.File and (info.size or 0, _modified(info.mtime_ns)) == (
+            file.size,
+            file.modified,
+        )
 
     @property
     def address(self) -> str:
@@ -241,7 +244,7 @@ class Landing:
     def _listed(self, base: str) -> Iterator[tuple[str, int, datetime]]:
         for info in self._fs.get_file_info(fs.FileSelector(base, recursive=True)):
             if info.type == fs.FileType.File:
-                yield info.path[len(base) + 1 :], info.size or 0, _modified(info)
+                yield info.path[len(base) + 1 :], info.size or 0, _modified(info.mtime_ns)
 
 
 def _walk(
@@ -278,8 +281,7 @@ def _walk(
                 yield from _walk(root, path, (*above, here), tell)
             elif entry.is_file():
                 status = entry.stat()
-                at = datetime.fromtimestamp(status.st_mtime_ns // 1_000_000 / 1000, tz=UTC)
-                yield path, status.st_size, at
+                yield path, status.st_size, _modified(status.st_mtime_ns)
             else:
                 tell(path, "is a link to nothing" if entry.is_symlink() else "is no file")
         except OSError as error:
