@@ -173,3 +173,5 @@ def test_whatever_is_damaged(spark: SparkSession, tmp_path: Path, seed: int, rou
         print(f"round {n + 1}: {ends}")
         assert ends.keys() <= {"loaded", "set aside"}
         assert min(ends.values()) > number / 10
+        for path in delivered:
+            (pipeline.landing / path).unlink()

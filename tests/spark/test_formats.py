@@ -170,7 +170,7 @@ def test_one_line_is_one_object(spark: SparkSession, objects: list[dict[str, Any
     frame = spark.createDataFrame([(t.encode(),) for t in safe], "value BINARY").coalesce(1)
     found = [
         r["fields"]
-        for r in json_objects.parsed(frame, F.col("value")).select(json_objects.fields().alias("fields")).collect()
+        for r in json_objects.parsed(frame, F.col("value"), []).select(json_objects.fields().alias("fields")).collect()
     ]
     for text, fields in zip(safe, found, strict=True):
         want = expected(text)

@@ -32,6 +32,13 @@ NEW_COLUMNS = re.compile(r"UnknownFieldException|UNKNOWN_FIELD_EXCEPTION")
 """How Auto Loader ends a query that has met new columns. It remembers them, and goes on when it is started again."""
 MOST_STARTS = 20
 
+JSON_OPTIONS = {
+    "mode": "PERMISSIVE",
+    "columnNameOfCorruptRecord": readers.PARSER_CORRUPT,
+    "allowNonNumericNumbers": "false",
+    "allowSingleQuotes": "false",
+}
+
 Stream = Callable[[SparkSession, Input, str, str], DataFrame]
 """(session, input, landing folder, folder for state) to an unbounded frame of the input's files."""
 
@@ -60,7 +67,7 @@ def options(source: Input, landing: str, state: str) -> dict[str, str]:
         raise ConfigurationError(
             "header: none, or skip_lines", where=where, todo="Auto Loader needs a header in the first line."
         )
-    parser = {"csv": readers.CSV_OPTIONS, "json": readers.JSON_OPTIONS}.get(source.format, {})
+    parser = {"csv": readers.CSV_OPTIONS, "json": JSON_OPTIONS}.get(source.format, {})
     hinted = [*source.columns, readers.PARSER_CORRUPT] if parser else []
     chosen = {
         **parser,

@@ -98,14 +98,12 @@ def layout(source: Input, read: Callable[[], BinaryIO]) -> CsvLayout:
     dialect = Dialect.of(source)
     with read() as stream:
         head = stream.read(HEAD_BYTES)
-        if b"\0" in head and dialect.single_byte:
-            raise Unreadable(NUL)
-        text, rest_follows = _decoded(head, dialect), len(head) == HEAD_BYTES
         counted = _Counted(dialect, head)
         while chunk := stream.read(CHUNK_BYTES) if dialect.single_byte else b"":
             counted.add(chunk)
     if counted.nul:
         raise Unreadable(NUL)
+    text, rest_follows = _decoded(head, dialect), len(head) == HEAD_BYTES
     opened, breaks = False, counted.breaks
     if dialect.doubles_quotes and counted.quotes and (counted.quotes % 2 or len(breaks) > 1):
         # In RFC 4180 quotes come in pairs. One that stays open would take all lines after it into its cell.
@@ -274,7 +272,7 @@ class _Counted:
     """What is counted of a file's bytes while it streams by."""
 
     def __init__(self, dialect: Dialect, head: bytes) -> None:
-        self._counts = dialect.single_byte and not dialect.line_sep
+        self._single_byte, self._counts = dialect.single_byte, dialect.single_byte and not dialect.line_sep
         self._quote = dialect.quote.encode("ascii") if dialect.single_byte and dialect.quote else b""
         self.nul, self.quotes, self._cr, self._lf, self._crlf, self._last = False, 0, 0, 0, 0, b""
         first = re.search(rb"\r\n?|\n", head)
@@ -282,9 +280,9 @@ class _Counted:
         self.add(head)
 
     def add(self, chunk: bytes) -> None:
+        self.nul = self.nul or (self._single_byte and b"\0" in chunk)
         if not self._counts:
             return
-        self.nul = self.nul or b"\0" in chunk
         self.quotes += chunk.count(self._quote) if self._quote else 0
         self._cr += chunk.count(b"\r")
         self._lf += chunk.count(b"\n")

@@ -285,7 +285,7 @@ def decoded(messages: DataFrame, source: Input, now: datetime, batch_id: int) ->
         JSON object, as text or base64), ``_source``, ``_ingested_at``, ``_batch_id``. A message without a value,
         by which Kafka deletes a key, has nulls and ``_source.tombstone``.
     """
-    rows = json_objects.parsed(messages, F.col("value"))
+    rows = json_objects.parsed(messages, F.col("value"), source.columns)
     return rows.select(
         *[json_objects.field(name).alias(name) for name in source.columns],
         json_objects.other_fields(source.columns).alias(readers.RESCUED),

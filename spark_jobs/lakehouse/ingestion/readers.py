@@ -38,12 +38,6 @@ CSV_OPTIONS = {
     "maxCharsPerColumn": "-1",
     "columnNameOfCorruptRecord": PARSER_CORRUPT,
 }
-JSON_OPTIONS = {
-    "mode": "PERMISSIVE",
-    "columnNameOfCorruptRecord": PARSER_CORRUPT,
-    "allowNonNumericNumbers": "false",
-    "allowSingleQuotes": "false",
-}
 MOST_COLUMNS = 20_480
 """Spark's CSV parser makes room for so many by itself."""
 UNDECODABLE = "\ufffd"
@@ -89,7 +83,7 @@ def json_lines(spark: SparkSession, landing: Landing, source: Input, files: Iter
         received.alias("bytes"), F.col("_metadata").alias(FILE), F.monotonically_increasing_id().alias(ROW)
     )
     blank = F.btrim(F.col("bytes").cast("string"), F.lit(" \t\r\ufeff")) == ""
-    return json_objects.parsed(rows.where(~blank), F.col("bytes"))
+    return json_objects.parsed(rows.where(~blank), F.col("bytes"), source.columns)
 
 
 def json_keys(lines: DataFrame, declared: Sequence[str]) -> dict[str, set[str]]:
