@@ -55,7 +55,7 @@ def main() -> None:
         ledgers = {}
         for name, known in (("empty", 0), ("known", KNOWN)):
             report = RunReport("ingest", name, NOW)
-            warehouse = Warehouse(spark, f"{folder}/{name}", report)
+            warehouse = Warehouse(lambda: spark, f"{folder}/{name}", report)
             ledger = Ledger(warehouse, name, NOW)
             # Every input has entries for other files, so that both ledgers are tables.
             other = [(Batch("ingest", "otto", 1), Entry(files[0], LOADED))]

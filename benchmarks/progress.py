@@ -70,7 +70,7 @@ class Planned:
     """The project's way: a plan and a completion per batch in ops.progress."""
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:
-        self.warehouse = Warehouse(spark, str(folder), RunReport("bench", "bench", datetime.now(UTC)))
+        self.warehouse = Warehouse(lambda: spark, str(folder), RunReport("bench", "bench", datetime.now(UTC)))
         self.folder, self.spark = folder, spark
 
     def run(self) -> None:

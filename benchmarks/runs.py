@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -27,6 +28,8 @@ class Run:
         seconds: by the clock, with all start-up.
         memory: the most bytes that it and its children have held at once (resident); executors of a cluster are not
             among them.
+        cpu: seconds of processors that it and its children have used.
+        executions, jobs: of Spark SQL, and of Spark, in the event log; ``descriptions`` says of each execution what it was.
         read, written: bytes of Spark's own task metrics: of tables and of their logs; 0, as is memory, where that is another
             process's.
         report: what a stage has written of itself.
@@ -37,15 +40,19 @@ class Run:
     memory: int
     read: int = 0
     written: int = 0
+    cpu: float = 0.0
+    executions: int = 0
+    jobs: int = 0
+    descriptions: list[str] = field(default_factory=list, repr=False)
     report: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
-def timed(name: str, command: Sequence[str], log: Path, **environment: str) -> Run:
-    """Run a command that must end well."""
-    begin = time.monotonic()
+def timed(name: str, command: Sequence[str], log: Path, root: Path = ROOT, **environment: str) -> Run:
+    """Run a command that must end well, from a checkout's folder."""
+    begin, used = time.monotonic(), _used()
     with log.open("wb") as out:
         variables = os.environ | {"TZ": "UTC"} | environment
-        process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=out, stderr=out)
+        process = subprocess.Popen(command, cwd=root, env=variables, stdout=out, stderr=out)
         memory, over = [0], threading.Event()
         watching = threading.Thread(target=_watch, args=(process.pid, memory, over), daemon=True)
         watching.start()
@@ -55,7 +62,13 @@ def timed(name: str, command: Sequence[str], log: Path, **environment: str) -> R
         watching.join()
     if code:
         sys.exit(f"{name} ended with {code}:\n{log.read_text(errors='replace')[-3000:]}")
-    return Run(name, seconds, memory[0])
+    return Run(name, seconds, memory[0], cpu=_used() - used)
+
+
+def _used() -> float:
+    """Seconds of processors that this process's children have used that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _watch(pid: int, most: list[int], over: threading.Event) -> None:
@@ -79,8 +92,9 @@ def _resident(process: psutil.Process) -> tuple[tuple[str, ...], int]:
 class Spark:
     """Scripts by spark-submit, with their event logs; a folder for what they leave."""
 
-    def __init__(self, folder: Path, master: str = "local[2]", memory: str = "4g") -> None:
-        self.folder, self._master, self._memory = folder, master, memory
+    def __init__(self, folder: Path, master: str = "local[2]", memory: str = "4g", root: Path = ROOT) -> None:
+        """``root`` is the checkout whose scripts are run."""
+        self.folder, self._master, self._memory, self._root = folder, master, memory, root
         self._events = folder / "events"
         self._events.mkdir(parents=True)
 
@@ -94,9 +108,9 @@ class Spark:
     def submit(self, script: str, *arguments: str, name: str = "") -> Run:
         for old in self._events.iterdir():
             old.unlink()
-        run = timed(name or script, self.command(script, *arguments), self.folder / "log")
+        run = timed(name or script, self.command(script, *arguments), self.folder / "log", self._root)
         for log in self._events.iterdir():
-            run.read, run.written = _bytes(log)
+            _count(run, log)
         return run
 
 
@@ -114,15 +128,23 @@ class Remote:
         return run
 
 
-def _bytes(events: Path) -> tuple[int, int]:
-    read = written = 0
+def _count(run: Run, events: Path) -> None:
+    """Add what an event log tells."""
     with events.open(encoding="utf-8") as lines:
         for line in lines:
-            if '"Event":"SparkListenerTaskEnd"' in line:
+            # Most events are of no interest, and large.
+            kind = line[:120].partition('"Event":"')[2].partition('"')[0].rpartition(".")[2]
+            if kind == "SparkListenerTaskEnd":
                 metrics = json.loads(line).get("Task Metrics") or {}
-                read += metrics.get("Input Metrics", {}).get("Bytes Read", 0)
-                written += metrics.get("Output Metrics", {}).get("Bytes Written", 0)
-    return read, written
+                run.read += metrics.get("Input Metrics", {}).get("Bytes Read", 0)
+                run.written += metrics.get("Output Metrics", {}).get("Bytes Written", 0)
+            elif kind == "SparkListenerJobStart":
+                run.jobs += 1
+            elif kind == "SparkListenerSQLExecutionStart":
+                run.executions += 1
+                told = json.loads(line)
+                plan = told.get("physicalPlanDescription", "").split("\n")
+                run.descriptions.append(" | ".join([told["description"][:60], *plan[1:2]])[:180])
 
 
 class Stages:

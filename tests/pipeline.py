@@ -97,7 +97,7 @@ class Pipeline:
             "recompute": "auto",
         }
         return Context(
-            warehouse=Warehouse(self.spark, str(self.warehouse_path), report),
+            warehouse=Warehouse(lambda: self.spark, str(self.warehouse_path), report),
             contracts=contracts,
             entities=entities(contracts),
             inputs=load_sources(self.sources, contracts),

@@ -33,7 +33,7 @@ def build(landing: str, folder: str, as_of: str) -> None:
     contracts = load_contracts(str(ROOT / "contracts"))
     inputs = {i.name: i for i in load_sources(str(ROOT / "sources"), contracts)}
     spark = build_session("recompute")
-    warehouse = Warehouse(spark, folder, report)
+    warehouse = Warehouse(lambda: spark, folder, report)
     silver = entities(contracts)
     context = Context(
         warehouse, contracts, silver, list(inputs.values()), [], "benchmark", now, instant(as_of), report,

@@ -27,9 +27,11 @@ from lakehouse import __version__, lease, parallel
 from lakehouse.contracts import Contract, entities
 from lakehouse.errors import ConfigurationError, LakehouseError, ServiceUnavailable, TryAgain, UsageError
 from lakehouse.odcs import load_contracts
-from lakehouse.report import RUNS_DDL, RunReport
+from lakehouse.report import RUNS, Record, RunReport
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from lakehouse.sources import Input
     from lakehouse.tables import Warehouse
 
@@ -231,9 +233,6 @@ def _context(
     report.contracts = {name: c.fingerprint for name, c in contracts.items()}
     silver = entities(contracts)
 
-    # Only now is Spark needed: a wrong argument or contract is told without waiting for a JVM.
-    from lakehouse import executors
-    from lakehouse.session import application_id, build_session
     from lakehouse.sources import load_sources
     from lakehouse.tables import Warehouse
 
@@ -244,10 +243,19 @@ def _context(
         args.warehouse = str(Path(args.warehouse).absolute())
     report.warehouse = args.warehouse
     fence = {"fence": held.check} if held else {}
-    spark = build_session(f"lakehouse {stage}")
-    report.application_id = application_id(spark)
-    executors.watch(spark, report.warn)
-    warehouse = Warehouse(spark, args.warehouse, report, **fence)
+
+    def start() -> SparkSession:
+        # Only where rows are to be read or written: whoever has nothing to do needs no JVM.
+        from lakehouse import executors
+        from lakehouse.session import application_id, build_session
+
+        with report.step("start Spark"):
+            spark = build_session(f"lakehouse {stage}")
+        report.application_id = application_id(spark)
+        executors.watch(spark, report.warn)
+        return spark
+
+    warehouse = Warehouse(start, args.warehouse, report, **fence)
     _check_identity(warehouse, args.warehouse_id, report)
     return Context(warehouse, contracts, silver, inputs, only, report.run_id, now, as_of, report, args)
 
@@ -273,17 +281,12 @@ def _record_run(built: list[Context], report: RunReport) -> None:
 
     try:
         report.warehouse_id = report.warehouse_id or context.warehouse.identity()
-        row = (
-            report.run_id,
-            report.stage,
-            report.started_at,
-            report.steps["total"],
-            report.status,
-            report.exit_code,
-            __version__,
-            json.dumps(report.as_dict(), default=str),
-        )
-        context.warehouse.append_always(context.warehouse.frame([row], RUNS_DDL), "ops.runs")
+        assert report.exit_code is not None
+        row = Record(
+            report.run_id, report.stage, report.started_at, report.steps["total"], report.status, report.exit_code,
+            __version__, json.dumps(report.as_dict(), default=str),
+        )  # fmt: skip
+        context.warehouse.journal(RUNS, Record).append([row])
     except Exception as error:
         report.warnings.append(f"the run could not be recorded in ops.runs: {_first_line(error)}")
 

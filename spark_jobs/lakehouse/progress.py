@@ -13,21 +13,37 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from pyspark.sql import functions as F
-
 from lakehouse.errors import TryAgain
-from lakehouse.tables import Transaction, Warehouse
+from lakehouse.runtime.journal import Transaction
+from lakehouse.tables import Warehouse
 
 TABLE = "ops.progress"
-DDL = (
-    "stage STRING, unit STRING, batch_id BIGINT, state STRING, inputs ARRAY<BIGINT>, "
-    "rows MAP<STRING, BIGINT>, detail STRING, run_id STRING, at TIMESTAMP"
-)
 CORRUPT_ROWS = "corrupt"
 """Beside the rows that an ingested batch has in bronze: how many of them cannot be read."""
 MOST_TRIES = 10
 """How often a plan is made anew when others of the same stage, for other units, were quicker."""
 PLANNED, DONE, REFUSED, DISCARDED, VOID = "planned", "done", "refused", "discarded", "void"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A row of the table: a batch is planned, or has ended.
+
+    Attributes:
+        unit: what the batch is of: an input, an entity, or an instant.
+        inputs: of a plan, the batches of the stage before that it covers.
+        rows: of an end, how many rows each table has got.
+    """
+
+    stage: str
+    unit: str
+    batch_id: int
+    state: str
+    inputs: tuple[int, ...] | None
+    rows: Mapping[str, int] | None
+    detail: str | None
+    run_id: str
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -60,35 +76,29 @@ class Progress:
     """The progress of one stage and of the stage it feeds on, as known at the start of a run."""
 
     def __init__(self, warehouse: Warehouse, stage: str, run_id: str, now: datetime, upstream: str = "") -> None:
-        self._warehouse, self._stage, self._run_id, self._now = warehouse, stage, run_id, now
+        self._journal = warehouse.journal(TABLE, Record)
+        self._where, self._stage, self._run_id, self._now = warehouse.location, stage, run_id, now
         self._upstream = upstream
-        self._ended: list[tuple] = []
+        self._ended: list[Record] = []
         self._settled: set[int] = set()
         self._read()
 
     def _read(self) -> None:
-        self._rows = []
-        if self._warehouse.exists(TABLE):
-            self._rows = (
-                self._warehouse.read(TABLE)
-                .where(F.col("stage").isin(self._stage, self._upstream))
-                .select("stage", "unit", "batch_id", "state", "inputs", "rows", "detail")
-                .orderBy("stage", "batch_id")
-                .collect()
-            )
-        self._last_id = max((r["batch_id"] for r in self._rows if r["stage"] == self._stage), default=0)
+        records = self._journal.read(stage=[self._stage, self._upstream])
+        self._records = sorted(records, key=lambda r: (r.stage, r.batch_id))
+        self._last_id = max((r.batch_id for r in self._records if r.stage == self._stage), default=0)
 
     def batches(self) -> list[Batch]:
         """Every batch this stage has planned, oldest first."""
         return [
-            Batch(self._stage, r["unit"], r["batch_id"], tuple(r["inputs"] or ()), redo=True, detail=r["detail"])
-            for r in self._rows
-            if r["stage"] == self._stage and r["state"] == PLANNED
+            Batch(self._stage, r.unit, r.batch_id, r.inputs or (), redo=True, detail=r.detail)
+            for r in self._records
+            if r.stage == self._stage and r.state == PLANNED
         ]
 
     def outstanding(self) -> list[Batch]:
         """Batches that an earlier run planned and that nobody has finished, oldest first."""
-        ended = {r["batch_id"] for r in self._rows if r["stage"] == self._stage and r["state"] != PLANNED}
+        ended = {r.batch_id for r in self._records if r.stage == self._stage and r.state != PLANNED}
         return [b for b in self.batches() if b.batch_id not in ended | self._settled]
 
     def open_refusals(self) -> set[int]:
@@ -103,14 +113,14 @@ class Progress:
     def finished(self, stage: str) -> list[Finished]:
         """Batches of a stage that ended, oldest first."""
         return [
-            Finished(r["batch_id"], r["unit"], r["state"], dict(r["rows"] or {}), r["detail"])
-            for r in self._rows
-            if r["stage"] == stage and r["state"] not in (PLANNED, VOID)
+            Finished(r.batch_id, r.unit, r.state, r.rows or {}, r.detail)
+            for r in self._records
+            if r.stage == stage and r.state not in (PLANNED, VOID)
         ]
 
     def consumed(self, unit: str) -> set[int]:
         """Upstream batches that some plan of this stage's unit covers already, unless that was given up."""
-        void = {r["batch_id"] for r in self._rows if r["stage"] == self._stage and r["state"] == VOID}
+        void = {r.batch_id for r in self._records if r.stage == self._stage and r.state == VOID}
         return {i for b in self.batches() if b.unit == unit and b.batch_id not in void for i in b.inputs}
 
     def plan(self, work: Iterable[tuple[str, Iterable[int]]], detail: str | None = None) -> list[Batch]:
@@ -129,10 +139,10 @@ class Progress:
                 Batch(self._stage, unit, n, inputs, detail=detail)
                 for n, (unit, inputs) in enumerate(wanted, start=self._last_id + 1)
             ]
-            records = [self._record(b, PLANNED, list(b.inputs), {}, detail) for b in batches]
+            records = [self._record(b, PLANNED, b.inputs, {}, detail) for b in batches]
             # Two runs that plan at the same time start from the same id: Delta lets one of them through.
             once = Transaction(f"lakehouse/progress/{self._stage}", batches[0].batch_id)
-            if self._warehouse.append(self._warehouse.frame(records, DDL), TABLE, once) is not None:
+            if self._journal.append(records, once):
                 self._last_id = batches[-1].batch_id
                 return batches
             known = self._last_id
@@ -141,9 +151,7 @@ class Progress:
             if {b.unit for b in self.batches() if b.batch_id > known} & {unit for unit, _ in wanted}:
                 break
         if wanted:
-            raise TryAgain(
-                f"another run of {self._stage} is at work", where=self._warehouse.location, todo="Run it again later."
-            )
+            raise TryAgain(f"another run of {self._stage} is at work", where=self._where, todo="Run it again later.")
         return []
 
     def finish(
@@ -151,7 +159,7 @@ class Progress:
     ) -> None:
         """Note how a batch ended; ``commit`` makes it durable."""
         self._settled.add(batch.batch_id)
-        self._ended.append(self._record(batch, state, [], dict(rows or {}), detail))
+        self._ended.append(self._record(batch, state, (), rows or {}, detail))
 
     def commit(self) -> None:
         """Record, in one commit, the batches that have ended; none of them is carried out again.
@@ -161,7 +169,9 @@ class Progress:
         """
         if self._ended:
             ended, self._ended = self._ended, []
-            self._warehouse.append_always(self._warehouse.frame(ended, DDL), TABLE)
+            self._journal.append(ended)
 
-    def _record(self, b: Batch, state: str, inputs: list[int], rows: dict[str, int], detail: str | None) -> tuple:
-        return (b.stage, b.unit, b.batch_id, state, inputs, rows, detail, self._run_id, self._now)
+    def _record(
+        self, b: Batch, state: str, inputs: tuple[int, ...], rows: Mapping[str, int], detail: str | None
+    ) -> Record:
+        return Record(b.stage, b.unit, b.batch_id, state, inputs, rows, detail, self._run_id, self._now)

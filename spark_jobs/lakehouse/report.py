@@ -12,14 +12,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import pyarrow as pa
 
 from lakehouse import __version__
 
-RUNS_DDL = (
-    "run_id STRING, stage STRING, started_at TIMESTAMP, seconds DOUBLE, status STRING, exit_code INT, "
-    "code_version STRING, report STRING"
-)
+RUNS = "ops.runs"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A row of ``ops.runs``; ``report`` is JSON."""
+
+    run_id: str
+    stage: str
+    started_at: datetime
+    seconds: float
+    status: str
+    exit_code: Annotated[int, pa.int32()]
+    code_version: str
+    report: str
 
 
 @dataclass

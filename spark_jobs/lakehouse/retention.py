@@ -6,9 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from pyspark.sql import functions as F
-
-from lakehouse.progress import DISCARDED, DONE, PLANNED, REFUSED, TABLE, VOID
+from lakehouse.progress import DISCARDED, DONE, PLANNED, REFUSED, TABLE, VOID, Record
 from lakehouse.tables import Warehouse
 
 KEPT = 200
@@ -16,7 +14,7 @@ KEPT = 200
 
 
 @dataclass(frozen=True)
-class Record:
+class Outcome:
     """A batch of one stage: what it covers, and how it has ended, if it has."""
 
     stage: str
@@ -29,36 +27,32 @@ class Record:
 
 def prune(warehouse: Warehouse, kept: int = KEPT) -> int:
     """Delete the records of settled batches, in one commit; returns of how many batches."""
-    if not warehouse.exists(TABLE):
-        return 0
-    rows = warehouse.read(TABLE)
-    ends = F.max_by(F.struct("state", "rows"), F.col("state") != PLANNED)
-    batches = rows.groupBy("stage", "unit", "batch_id").agg(
-        F.flatten(F.collect_list("inputs")).alias("inputs"), ends.alias("end")
-    )
-    records = [
-        Record(
-            r["stage"],
-            r["unit"],
-            r["batch_id"],
-            frozenset(r["inputs"] or ()),
-            r["end"]["state"],
-            dict(r["end"]["rows"] or {}),
-        )
-        for r in batches.collect()
-    ]
-    gone = settled(records, kept)
+    journal = warehouse.journal(TABLE, Record)
+    gone = settled(outcomes(journal.read()), kept)
     conditions = [
         f"(stage = '{stage}' AND batch_id IN ({', '.join(map(str, sorted(ids)))}))"
         for stage, ids in sorted(gone.items())
         if ids
     ]
     if conditions:
-        warehouse.delete(TABLE, " OR ".join(conditions))
+        journal.delete(" OR ".join(conditions))
     return sum(map(len, gone.values()))
 
 
-def settled(records: Iterable[Record], kept: int = KEPT) -> dict[str, set[int]]:
+def outcomes(records: Iterable[Record]) -> list[Outcome]:
+    """What the records of each batch amount to."""
+    batches: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
+    for r in records:
+        batches[r.stage, r.unit, r.batch_id].append(r)
+    found = []
+    for (stage, unit, batch_id), known in batches.items():
+        end = next((r for r in known if r.state != PLANNED), known[0])
+        inputs = frozenset(i for r in known for i in r.inputs or ())
+        found.append(Outcome(stage, unit, batch_id, inputs, end.state, end.rows or {}))
+    return found
+
+
+def settled(records: Iterable[Outcome], kept: int = KEPT) -> dict[str, set[int]]:
     """The batches that can be forgotten at once, by stage: no stage would find more or less to do without them.
 
     A batch goes with all that it covers, and with all that covers it: a plan that went before the batch it covers
@@ -68,25 +62,25 @@ def settled(records: Iterable[Record], kept: int = KEPT) -> dict[str, set[int]]:
         records: all batches of all stages.
         kept: how many of an input's newest batches stay, settled or not.
     """
-    batches: dict[str, dict[int, Record]] = defaultdict(dict)
-    covering: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
+    batches: dict[str, dict[int, Outcome]] = defaultdict(dict)
+    covering: dict[tuple[str, str, int], list[Outcome]] = defaultdict(list)
     for r in sorted(records, key=lambda r: r.batch_id):
         batches[r.stage][r.batch_id] = r
         for i in r.inputs:
             covering[r.stage, r.unit, i].append(r)
 
-    def merged(r: Record) -> bool:
+    def merged(r: Outcome) -> bool:
         """Whether silver has what a validated batch has accepted."""
         entities = [
             table.removeprefix("staged.") for table, rows in r.rows.items() if rows and table.startswith("staged.")
         ]
         return all(any(m.state == DONE for m in covering["merge", entity, r.batch_id]) for entity in entities)
 
-    def over(r: Record) -> bool:
+    def over(r: Outcome) -> bool:
         """Whether a validation, or a replay, is at its end."""
         return r.state in (VOID, DISCARDED) or (r.state == DONE and merged(r))
 
-    def through(r: Record) -> bool:
+    def through(r: Outcome) -> bool:
         """Whether an ingested batch has gone through validate, or has nothing for it."""
         if r.state == VOID or (r.state == DONE and not r.rows.get(f"bronze.{r.unit}")):
             return True
@@ -113,7 +107,7 @@ def settled(records: Iterable[Record], kept: int = KEPT) -> dict[str, set[int]]:
     return gone
 
 
-def _from_newest(batches: Mapping[int, Record]) -> Iterator[tuple[int, Record]]:
+def _from_newest(batches: Mapping[int, Outcome]) -> Iterator[tuple[int, Outcome]]:
     """A stage's batches but for the last, from whose number the next ones count; each with how many of its unit were done after it."""
     done: dict[str, int] = defaultdict(int)
     last = max(batches, default=0)

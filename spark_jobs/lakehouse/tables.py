@@ -11,13 +11,11 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 import pyarrow as pa
-from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, DataFrameWriter, Row, SparkSession
+from pyspark.sql import DataFrame, DataFrameWriter
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
@@ -25,8 +23,15 @@ from pyspark.sql.types import StructType
 from lakehouse import properties
 from lakehouse.errors import ConfigurationError, InternalError
 from lakehouse.report import RunReport
+from lakehouse.runtime.delta_log import Commit, DeltaLog
+from lakehouse.runtime.journal import Journal, LogStore, Store, Transaction
+from lakehouse.runtime.spark_log import SparkLog, SparkStore
 from lakehouse.sql import quote, same_key
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+T = TypeVar("T")
 FIRST = "ops.progress"
 """The table that every warehouse has, and that is never made anew."""
 TABLE = re.compile(r"(bronze|staged|quarantine|silver|gold|ops)\.[a-z][a-z0-9_]*")
@@ -44,33 +49,60 @@ def _repeated(rows: DataFrame, keys: Sequence[str], most: int = 5) -> str:
     return "; ".join([*named, "and more"] if len(found) > most else named)
 
 
-@dataclass(frozen=True)
-class Transaction:
-    """What makes a write happen once: a later write with the same application and version is skipped.
-
-    Derived from a recorded plan, never from the clock, so that a retry writes the same or nothing.
-    """
-
-    application: str
-    version: int
-
-
 class Warehouse:
     """The tables below one location, as seen by one run."""
 
     def __init__(
-        self, spark: SparkSession, location: str, report: RunReport, fence: Callable[[], None] = lambda: None
+        self,
+        start: Callable[[], SparkSession],
+        location: str,
+        report: RunReport,
+        fence: Callable[[], None] = lambda: None,
     ) -> None:
-        """``fence`` is asked before each change, and raises when this run may write no more."""
-        self.spark = spark
+        """
+        Args:
+            start: gives a session of Spark; not called before the first row is to be read or written.
+            fence: asked before each change; raises when this run may write no more.
+        """
+        self._start, self._starting = start, threading.Lock()
+        self._session: SparkSession | None = None
         self._fence = fence
         self.location = location.rstrip("/")
         self._report = report
-        self._known: set[str] = set()
         self._complete: set[tuple[str, str]] = set()
         self._creating = threading.Lock()
         # Marks this run's commits in a table's history; the run's id alone would not: a retry has the same.
         self._mark, self._marks = f"{report.stage} {report.run_id} {uuid.uuid4().hex[:8]}", itertools.count(1)
+        self.log: DeltaLog | SparkLog
+        self._store: Store
+        if DeltaLog.can_open(self.location):
+            self.log = DeltaLog(self.location)
+            self._store = LogStore(self.log)
+        else:
+            self.log = SparkLog(lambda: self.spark, self.sql_name)
+            self._store = SparkStore(self.log, self._append_record, self.delete, self.optimize)
+
+    @property
+    def spark(self) -> SparkSession:
+        """The session, which the first who asks starts."""
+        with self._starting:
+            if self._session is None:
+                self._session = self._start()
+            return self._session
+
+    def journal(self, table: str, record: type[T]) -> Journal[T]:
+        """A table of small records, for which no Spark is needed."""
+        return Journal(self._store, table, record, self._changing)
+
+    def _changing(self) -> None:
+        self._fence()
+        self._report.wrote = True
+
+    def _append_record(self, rows: DataFrame, table: str, once: Transaction | None) -> bool:
+        if once is not None:
+            return self.append(rows, table, once) is not None
+        self.append_always(rows, table)
+        return True
 
     def sql_name(self, table: str) -> str:
         if not TABLE.fullmatch(table):
@@ -80,18 +112,15 @@ class Warehouse:
             return ".".join(quote(part) for part in (self.location.removeprefix("catalog:"), layer, name))
         return "delta." + quote(f"{self.location}/{layer}/{name}")
 
+    def _columns(self, ddl: str) -> StructType:
+        """Columns in SQL's words."""
+        with self._starting:
+            # Spark's own parser reads them, so it must have been started.
+            self._session = self._session or self._start()
+        return cast(StructType, StructType.fromDDL(ddl))
+
     def exists(self, table: str) -> bool:
-        if table in self._known:
-            return True
-        try:
-            found = self.spark.catalog.tableExists(self.sql_name(table))
-        except AnalysisException as error:
-            if error.getCondition() != "DELTA_MISSING_DELTA_TABLE":
-                raise
-            found = False
-        if found:
-            self._known.add(table)
-        return found
+        return self.log.exists(table)
 
     def create(self, table: str, ddl: str, partition_by: Sequence[str] = ()) -> None:
         """Create a table, or add the columns that it lacks.
@@ -109,16 +138,15 @@ class Warehouse:
         if self.location.startswith("catalog:"):
             self._change(f"CREATE SCHEMA IF NOT EXISTS {self.sql_name(table).rpartition('.')[0]}")
         partitions = f" PARTITIONED BY ({', '.join(map(quote, partition_by))})" if partition_by else ""
-        columns = cast(StructType, StructType.fromDDL(ddl)).names
+        columns = self._columns(ddl).names
         listed = ", ".join(f"'{k}' = '{v}'" for k, v in properties.of_new_table(table, columns).items())
         self._change(
             f"CREATE TABLE IF NOT EXISTS {self.sql_name(table)} ({ddl}) USING delta{partitions} TBLPROPERTIES ({listed})"
         )
-        self._known.add(table)
 
     def _add_columns(self, table: str, ddl: str) -> None:
-        there = set(self.spark.table(self.sql_name(table)).columns)
-        missing = [f for f in cast(StructType, StructType.fromDDL(ddl)).fields if f.name not in there]
+        there = set(self.log.columns(table))
+        missing = [f for f in self._columns(ddl).fields if f.name not in there]
         if missing:
             columns = ", ".join(f"{quote(f.name)} {f.dataType.simpleString()}" for f in missing)
             self._change(f"ALTER TABLE {self.sql_name(table)} ADD COLUMNS ({columns})")
@@ -151,7 +179,7 @@ class Warehouse:
         """The table with at least the given columns, or no rows of them while it does not exist; see ``read``."""
         if not self.exists(table):
             return self.frame([], ddl)
-        fields = cast(StructType, StructType.fromDDL(ddl)).fields
+        fields = self._columns(ddl).fields
         return self.read(table, {f.name: f.dataType.simpleString() for f in fields}, version=version)
 
     def changes(self, table: str, after: int, until: int) -> DataFrame | None:
@@ -180,26 +208,18 @@ class Warehouse:
 
     def size(self, table: str) -> int:
         """Bytes of a table's newest version; 0 while it does not exist."""
-        return int(self._detail(table, "sizeInBytes") or 0)
+        return self.log.size(table)
 
     def identity(self) -> str | None:
         """What tells this warehouse from any other: the id that Delta has given to its first table; None before there is one.
 
         It stays when the warehouse is moved, and a copy has it too.
         """
-        return self._detail(FIRST, "id")
-
-    def _detail(self, table: str, name: str) -> Any:
-        """A figure of DESCRIBE DETAIL; None while the table does not exist."""
-        if not self.exists(table):
-            return None
-        detail = self.spark.sql(f"DESCRIBE DETAIL {self.sql_name(table)}").select(name).first()
-        assert detail is not None
-        return detail[name]
+        return self.log.identity(FIRST)
 
     def frame(self, records: Sequence[tuple], ddl: str) -> DataFrame:
         """A few records as a frame of one partition: by way of Arrow, because Spark starts a Python worker for tuples."""
-        schema = cast(StructType, StructType.fromDDL(ddl))
+        schema = self._columns(ddl)
         named = [dict(zip(schema.names, record, strict=True)) for record in records]
         table = pa.Table.from_pylist(named, schema=to_arrow_schema(schema, timezone="UTC"))
         return self.spark.createDataFrame(table, schema=schema).coalesce(1)
@@ -335,37 +355,22 @@ class Warehouse:
             self._report.note(table, version_read=self.newest_version(table))
 
     def newest_version(self, table: str) -> int:
-        return int(self._newest(table)["version"])
-
-    def _newest(self, table: str) -> Row:
-        """The number and the metrics of the table's newest version."""
-        row = self.spark.sql(f"DESCRIBE HISTORY {self.sql_name(table)} LIMIT 1").first()
-        assert row is not None
-        return row
-
-    def _version_marked(self, table: str, mark: str) -> Row | None:
-        """The number and the metrics of the version with a mark, among the newest ones."""
-        for limit in (5, 1000):
-            history = self.spark.sql(f"DESCRIBE HISTORY {self.sql_name(table)} LIMIT {limit}")
-            found = history.where(F.col("userMetadata") == mark).first()
-            if found is not None:
-                return found
-        return None
+        return self.log.version(table)
 
     def rows_of_batch(self, table: str, batch_id: int) -> int:
-        """How many rows a batch has in a table; file statistics keep this from reading other batches."""
-        return self.read(table).where(F.col("_batch_id") == batch_id).count() if self.exists(table) else 0
+        """How many rows a batch has in a table: from the log, unless the batch shares a file with another one."""
+        told = self.log.rows_where(table, "_batch_id", [batch_id])
+        return self.read(table).where(F.col("_batch_id") == batch_id).count() if told is None else told
 
     def _save(self, writer: DataFrameWriter, table: str) -> int | None:
         """Commit a write; returns how many rows it wrote, None if there was nothing to commit, or Delta knew the transaction."""
         mark = f"{self._mark}-{next(self._marks)}"
         self._write(writer.option("userMetadata", mark), table)
-        version = self._version_marked(table, mark)
-        if version is None:
+        commit = self.log.commit_marked(table, mark)
+        if commit is None:
             return None
-        self._note_version(table, version)
-        metrics = version["operationMetrics"]
-        return int(metrics["numOutputRows"]) - int(metrics.get("numCopiedRows") or 0)
+        self._note_commit(table, commit)
+        return commit.metrics["numOutputRows"] - commit.metrics.get("numCopiedRows", 0)
 
     def _change(self, statement: str) -> DataFrame:
         """Run a statement that changes a table; Spark does so at once, not when its result is read."""
@@ -381,15 +386,15 @@ class Warehouse:
             writer.save(f"{self.location}/{layer}/{name}")
 
     def _note_write(self, table: str) -> None:
-        self._note_version(table, self._newest(table))
+        self._note_commit(table, self.log.commits(table, 1)[0])
 
-    def _note_version(self, table: str, version: Row) -> None:
+    def _note_commit(self, table: str, commit: Commit) -> None:
         self._report.wrote = True
         if not table.startswith("ops."):
-            metrics = version["operationMetrics"] or {}
-            self._report.note(table, version_written=version["version"])
+            metrics = commit.metrics
+            self._report.note(table, version_written=commit.version)
             self._report.count(
                 table,
-                files_written=int(metrics.get("numFiles") or metrics.get("numTargetFilesAdded") or 0),
-                bytes_written=int(metrics.get("numOutputBytes") or metrics.get("numTargetBytesAdded") or 0),
+                files_written=metrics.get("numFiles") or metrics.get("numTargetFilesAdded") or 0,
+                bytes_written=metrics.get("numOutputBytes") or metrics.get("numTargetBytesAdded") or 0,
             )

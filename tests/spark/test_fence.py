@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from lakehouse.errors import TryAgain
 from lakehouse.report import RunReport
-from lakehouse.tables import Transaction, Warehouse
+from lakehouse.runtime.journal import Transaction
+from lakehouse.tables import Warehouse
 from pyspark.sql import DataFrame, SparkSession
 
 WAYS: dict[str, Callable[[Warehouse, DataFrame], object]] = {
@@ -31,7 +32,7 @@ WAYS: dict[str, Callable[[Warehouse, DataFrame], object]] = {
 @pytest.fixture(scope="module")
 def folder(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("warehouse")
-    warehouse = Warehouse(spark, str(folder), RunReport("t", "r", datetime.now(UTC)))
+    warehouse = Warehouse(lambda: spark, str(folder), RunReport("t", "r", datetime.now(UTC)))
     warehouse.append(rows(warehouse), "silver.things", Transaction("t", 1))
     return folder
 
@@ -45,7 +46,7 @@ def test_a_change_without_the_lease_is_refused(spark: SparkSession, folder: Path
     def lost() -> None:
         raise TryAgain("another run has taken over")
 
-    warehouse = Warehouse(spark, str(folder), RunReport("t", "r", datetime.now(UTC)), lost)
+    warehouse = Warehouse(lambda: spark, str(folder), RunReport("t", "r", datetime.now(UTC)), lost)
     before = sorted(folder.rglob("*"))
     with pytest.raises(TryAgain, match="another run has taken over"):
         WAYS[way](warehouse, rows(warehouse))

@@ -18,7 +18,7 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def warehouse_at(spark: SparkSession, location: str) -> Warehouse:
-    return Warehouse(spark, location, RunReport("ingest", "r", NOW))
+    return Warehouse(lambda: spark, location, RunReport("ingest", "r", NOW))
 
 
 def plan(warehouse: Warehouse) -> None:

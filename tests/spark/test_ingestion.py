@@ -14,8 +14,9 @@ from lakehouse.errors import DataRefused, TryAgain
 from lakehouse.ingestion import auto_loader, readers
 from lakehouse.ingestion.landing import Landing
 from lakehouse.progress import VOID, Progress
+from lakehouse.runtime.journal import Transaction
 from lakehouse.sources import Input
-from lakehouse.tables import Transaction, Warehouse
+from lakehouse.tables import Warehouse
 from pipeline import Pipeline
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession

@@ -13,13 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lakehouse.merging.stage import NewVersions, merge
 from lakehouse.report import RunReport
-from lakehouse.tables import Transaction, Warehouse
+from lakehouse.runtime.journal import Transaction
+from lakehouse.tables import Warehouse
 from pyspark.sql import DataFrame, SparkSession
 from version_model import CUSTOMERS, Version, frame
 
 
 def warehouse(spark: SparkSession, folder: Path) -> Warehouse:
-    return Warehouse(spark, str(folder), RunReport("merge", "test", datetime(2026, 1, 1, tzinfo=UTC)))
+    return Warehouse(lambda: spark, str(folder), RunReport("merge", "test", datetime(2026, 1, 1, tzinfo=UTC)))
 
 
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))

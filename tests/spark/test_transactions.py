@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pyarrow as pa
 from lakehouse.report import RunReport
-from lakehouse.tables import Transaction, Warehouse
+from lakehouse.runtime.journal import Transaction
+from lakehouse.tables import Warehouse
 from pyspark.sql import SparkSession
 
 TABLE, DDL = "silver.things", "id INT, value INT"
 
 
 def test_of_two_appends_of_one_transaction_at_once_the_later_is_none(spark: SparkSession, tmp_path: Path) -> None:
-    silver = Warehouse(spark, str(tmp_path), RunReport("merge", "test", datetime(2026, 1, 1, tzinfo=UTC)))
+    silver = Warehouse(lambda: spark, str(tmp_path), RunReport("merge", "test", datetime(2026, 1, 1, tzinfo=UTC)))
     once = Transaction("merge", 3)
     silver.append_always(silver.frame([(1, 0)], DDL), TABLE)
     begun, go_on = tmp_path / "begun", tmp_path / "go_on"

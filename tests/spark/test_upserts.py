@@ -20,8 +20,9 @@ from lakehouse.maintenance.stage import inspect
 from lakehouse.merging import upserts
 from lakehouse.merging.upserts import Upsert, upsert
 from lakehouse.report import RunReport
+from lakehouse.runtime.journal import Transaction
 from lakehouse.sql import literal
-from lakehouse.tables import Transaction, Warehouse
+from lakehouse.tables import Warehouse
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -30,7 +31,7 @@ TABLE = "silver.things"
 
 
 def warehouse(spark: SparkSession, folder: Path) -> Warehouse:
-    return Warehouse(spark, str(folder), RunReport("merge", "test", datetime(2026, 1, 1, tzinfo=UTC)))
+    return Warehouse(lambda: spark, str(folder), RunReport("merge", "test", datetime(2026, 1, 1, tzinfo=UTC)))
 
 
 weird_keys = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=40) | (

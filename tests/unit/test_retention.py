@@ -11,48 +11,39 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lakehouse.merging import stage as merging
-from lakehouse.progress import DISCARDED, DONE, PLANNED, REFUSED, VOID, Batch, Progress
-from lakehouse.retention import Record, settled
+from lakehouse.progress import DISCARDED, DONE, PLANNED, REFUSED, VOID, Batch, Progress, Record
+from lakehouse.retention import outcomes, settled
 from lakehouse.validation import stage as validation
 
 INPUTS: Any = [SimpleNamespace(name="shop_orders"), SimpleNamespace(name="other_orders")]
 ENTITIES: Any = {"orders": None, "clicks": None}
-Row = dict[str, Any]
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Known(Progress):
-    """What a stage knows when it reads these rows."""
+    """What a stage knows when it reads these records."""
 
-    def __init__(self, rows: list[Row], stage: str, upstream: str = "") -> None:
-        self._table = rows
-        super().__init__(None, stage, "run", datetime(2026, 1, 1, tzinfo=UTC), upstream)  # type: ignore[arg-type]
+    def __init__(self, records: list[Record], stage: str, upstream: str = "") -> None:
+        def read(stage: list[str]) -> list[Record]:
+            return [r for r in records if r.stage in stage]
 
-    def _read(self) -> None:
-        self._rows = sorted(
-            (r for r in self._table if r["stage"] in (self._stage, self._upstream)),
-            key=lambda r: (r["stage"], r["batch_id"]),
-        )  # type: ignore[assignment]
-        self._last_id = max((r["batch_id"] for r in self._rows if r["stage"] == self._stage), default=0)
+        journal = SimpleNamespace(read=read)
+        warehouse: Any = SimpleNamespace(location="", journal=lambda table, record: journal)
+        super().__init__(warehouse, stage, "run", NOW, upstream)
 
 
 class Shop:
     """A table of progress, and what the stages do to it."""
 
     def __init__(self) -> None:
-        self.rows: list[Row] = []
+        self.rows: list[Record] = []
 
     def end(self, stage: str, unit: str, batch_id: int, state: str, rows: dict[str, int]) -> None:
-        self.rows.append(
-            {
-                **{"stage": stage, "unit": unit, "batch_id": batch_id, "state": state},
-                **{"inputs": [], "rows": rows, "detail": None},
-            }
-        )
+        self.rows.append(Record(stage, unit, batch_id, state, (), rows, None, "run", NOW))
 
     def plan(self, stage: str, unit: str, inputs: tuple[int, ...] = (), detail: str | None = None) -> int:
         number = Known(self.rows, stage)._last_id + 1
-        row = {"stage": stage, "unit": unit, "batch_id": number, "state": PLANNED}
-        self.rows.append({**row, "inputs": list(inputs), "rows": {}, "detail": detail})
+        self.rows.append(Record(stage, unit, number, PLANNED, inputs, {}, detail, "run", NOW))
         return number
 
     def ingest(self, unit: str, rows: int, state: str = DONE) -> None:
@@ -99,15 +90,8 @@ class Shop:
             self.end("featurize", "2026-01-01T00:00:00+00:00", number, state, {})
 
     def prune(self, kept: int) -> None:
-        ids = {(r["stage"], r["batch_id"], r["unit"]) for r in self.rows}
-        records = []
-        for stage, batch_id, unit in ids:
-            mine = [r for r in self.rows if (r["stage"], r["batch_id"]) == (stage, batch_id)]
-            end = next((r for r in mine if r["state"] != PLANNED), mine[0])
-            inputs = frozenset(i for r in mine for i in r["inputs"])
-            records.append(Record(stage, unit, batch_id, inputs, end["state"], end["rows"]))
-        gone = settled(records, kept)
-        self.rows = [r for r in self.rows if r["batch_id"] not in gone[r["stage"]]]
+        gone = settled(outcomes(self.rows), kept)
+        self.rows = [r for r in self.rows if r.batch_id not in gone[r.stage]]
 
     def todo(self) -> dict[str, Any]:
         """All that the stages ask the table for."""
@@ -178,7 +162,7 @@ def test_a_stream_does_not_let_the_table_grow(rounds: int) -> None:
             shop.replay("orders")
             shop.ingest("shop_orders", 0, VOID)
         shop.prune(kept=5)
-    batches = {(r["stage"], r["batch_id"]) for r in shop.rows}
+    batches = {(r.stage, r.batch_id) for r in shop.rows}
     # Five of each stage, five replays, and what merge has made of those.
     assert len(batches) <= 5 * 5
 
@@ -192,13 +176,11 @@ def test_what_waits_is_kept() -> None:
         shop.validate(DONE, ("orders",))
     shop.prune(kept=1)
     # The refused one, for a person; the others because they are not merged.
-    assert {(r["stage"], r["batch_id"]) for r in shop.rows} == {
-        (s, n) for s in ("ingest", "validate") for n in range(1, 7)
-    }
+    assert {(r.stage, r.batch_id) for r in shop.rows} == {(s, n) for s in ("ingest", "validate") for n in range(1, 7)}
     shop.decide(DISCARDED)
     shop.merge(ends=True)
     shop.prune(kept=1)
-    assert {(r["stage"], r["batch_id"]) for r in shop.rows} == {
+    assert {(r.stage, r.batch_id) for r in shop.rows} == {
         ("ingest", 6),
         ("validate", 6),
         ("validate", 7),

@@ -9,20 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-
-from pyspark.sql import functions as F
+from datetime import datetime
 
 from lakehouse.progress import Batch
 from lakehouse.tables import Warehouse
 
 TABLE = "ops.snapshots"
-DDL = (
-    "as_of TIMESTAMP, state STRING, reason STRING, inputs STRING, definitions STRING, silver MAP<STRING, BIGINT>, "
-    "customers BIGINT, recomputed BIGINT, made_at TIMESTAMP, batch_id BIGINT, run_id STRING, at TIMESTAMP"
-)
 PUBLISHED, STALE, EXPIRED = "published", "stale", "expired"
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -34,6 +27,7 @@ class Snapshot:
         definitions: names the definitions alone, the columns of its tables among them.
         silver: the version of each table of silver that it was made from.
         customers: rows of gold.customer_features, of which ``recomputed`` were computed from events.
+        run_id, at: of the run that has noted this.
     """
 
     as_of: datetime
@@ -46,23 +40,18 @@ class Snapshot:
     recomputed: int
     made_at: datetime
     batch_id: int
+    run_id: str
+    at: datetime
 
 
 class Snapshots:
     """The snapshots of one warehouse, as known at the start of a run and changed by it."""
 
     def __init__(self, warehouse: Warehouse, run_id: str, now: datetime) -> None:
-        self._warehouse, self._run_id, self._now = warehouse, run_id, now
-        self._entries: list[Snapshot] = []
+        self._journal, self._run_id, self._now = warehouse.journal(TABLE, Snapshot), run_id, now
         self._new: list[Snapshot] = []
-        if warehouse.exists(TABLE):
-            instants = [F.unix_micros(c).alias(c) for c in ("as_of", "made_at")]
-            names = [f.name for f in dataclasses.fields(Snapshot) if f.name not in ("as_of", "made_at")]
-            rows = warehouse.read(TABLE).select(*names, *instants).collect()
-            self._entries = [
-                Snapshot(**r.asDict() | {c: EPOCH + timedelta(microseconds=r[c]) for c in ("as_of", "made_at")})
-                for r in sorted(rows, key=lambda r: (r["batch_id"], [PUBLISHED, STALE, EXPIRED].index(r["state"])))
-            ]
+        states = [PUBLISHED, STALE, EXPIRED]
+        self._entries = sorted(self._journal.read(), key=lambda s: (s.batch_id, states.index(s.state)))
 
     @property
     def current(self) -> dict[datetime, Snapshot]:
@@ -95,23 +84,20 @@ class Snapshots:
     ) -> None:  # fmt: skip
         """Note a snapshot that has been made; ``commit`` makes the note durable."""
         self._new.append(
-            Snapshot(as_of, PUBLISHED, None, inputs, definitions, silver, customers, recomputed, self._now, batch.batch_id)
+            Snapshot(as_of, PUBLISHED, None, inputs, definitions, silver, customers, recomputed, self._now, batch.batch_id, self._run_id, self._now)
         )  # fmt: skip
 
     def end(self, snapshot: Snapshot, state: str, reason: str, batch: Batch) -> None:
         """Note that a snapshot is stale, or expired."""
-        self._new.append(dataclasses.replace(snapshot, state=state, reason=reason, batch_id=batch.batch_id))
+        self._new.append(
+            dataclasses.replace(
+                snapshot, state=state, reason=reason, batch_id=batch.batch_id, run_id=self._run_id, at=self._now
+            )
+        )
 
     def commit(self) -> None:
         """Write what was noted, in one commit."""
         if self._new:
-            records = [
-                (
-                    *(s.as_of, s.state, s.reason, s.inputs, s.definitions, dict(s.silver), s.customers, s.recomputed),
-                    *(s.made_at, s.batch_id, self._run_id, self._now),
-                )
-                for s in self._new
-            ]
-            self._warehouse.append_always(self._warehouse.frame(records, DDL), TABLE)
+            self._journal.append(self._new)
             self._entries += self._new
             self._new = []

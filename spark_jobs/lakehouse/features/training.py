@@ -27,12 +27,22 @@ from lakehouse.features.labels import LABELS, labelled, labels
 from lakehouse.session import prepare
 
 TABLE = "ops.training_sets"
-DDL = "name STRING, manifest STRING, table_version BIGINT, run_id STRING, at TIMESTAMP"
 CUT_OFF, NOW = "cut-off", "now"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 INSTANT = r"^\d{4}-\d{2}-\d{2}[0-9T:.+Z-]*$"
 MOST_CUT_OFFS = 60
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A row of the table: a set that was made, and its manifest as JSON."""
+
+    name: str
+    manifest: str
+    table_version: int
+    run_id: str
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -103,8 +113,8 @@ def run(context: Context) -> None:
             todo="Report this with the manifest.",
         )
     text = json.dumps(manifest, indent=2, sort_keys=True)
-    record = (recipe.name, text, context.warehouse.newest_version(table), context.run_id, context.now)
-    context.warehouse.append_always(context.warehouse.frame([record], DDL), TABLE)
+    record = Record(recipe.name, text, context.warehouse.newest_version(table), context.run_id, context.now)
+    context.warehouse.journal(TABLE, Record).append([record])
     if context.args.manifest:
         _write_manifest(Path(context.args.manifest), text)
 

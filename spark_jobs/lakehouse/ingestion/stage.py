@@ -120,6 +120,8 @@ def _carry_out(
     failures: _Failures,
 ) -> None:
     """Load batches, then record all that came through: the ledger first, the completion after it."""
+    if not loads:
+        return
     outcomes: dict[Batch, list[Entry]] = {}
 
     def carry_out(batch: Batch, files: list[LandedFile]) -> None:

@@ -14,9 +14,10 @@ from lakehouse.contracts import SEQUENCE_DDL, Contract, select_entities
 from lakehouse.merging.upserts import Upsert, upsert
 from lakehouse.parallel import side_by_side
 from lakehouse.progress import DONE, Batch, Progress
+from lakehouse.runtime.journal import Transaction
 from lakehouse.session import LITTLE_ROWS, prepare
 from lakehouse.sql import quote
-from lakehouse.tables import Transaction, Warehouse
+from lakehouse.tables import Warehouse
 
 
 def run(context: Context) -> None:
@@ -33,11 +34,11 @@ def run(context: Context) -> None:
         for batch in batches:
             context.report.say(f"{batch.unit}: finishing batch {batch.batch_id} of an interrupted run")
         batches += progress.plan(_fresh(progress, wanted))
+        if not batches:
+            return
         staged = {f.batch_id: f.rows for f in progress.finished("validate")}
-        prepare(
-            context.warehouse.spark,
-            sum(staged[i].get(f"staged.{b.unit}", 0) for b in batches for i in b.inputs if i in staged),
-        )
+        rows = (staged[i].get(f"staged.{b.unit}", 0) for b in batches for i in b.inputs if i in staged)
+        prepare(context.warehouse.spark, sum(rows))
         side_by_side([partial(merge_in_order, [b for b in batches if b.unit == name]) for name in wanted])
     finally:
         progress.commit()

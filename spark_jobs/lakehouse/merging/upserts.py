@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse.runtime.journal import Transaction
 from lakehouse.sql import quote, same_key
-from lakehouse.tables import Transaction, Warehouse
+from lakehouse.tables import Warehouse
 
 FIRST_ROWS = "first rows"
 """The transaction by which an empty table gets its rows without a MERGE: of two writers at once, one is late and merges."""

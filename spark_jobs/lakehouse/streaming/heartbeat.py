@@ -6,19 +6,35 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
+import pyarrow as pa
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from lakehouse.errors import ConfigurationError
 from lakehouse.tables import Warehouse
 
 TABLE = "ops.stream"
-DDL = (
-    "at TIMESTAMP, run_id STRING, input STRING, state STRING, error STRING, restarts INT, messages BIGINT, "
-    "per_second DOUBLE, lag BIGINT, batch_seconds DOUBLE, last_commit TIMESTAMP, merged_until TIMESTAMP, rejected BIGINT"
-)
 KEPT_DAYS = 7
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A row of the table: a ``Pulse`` at an instant."""
+
+    at: datetime
+    run_id: str
+    input: str
+    state: str
+    error: str | None
+    restarts: Annotated[int, pa.int32()]
+    messages: int
+    per_second: float
+    lag: int
+    batch_seconds: float
+    last_commit: datetime | None
+    merged_until: datetime | None
+    rejected: int
 
 
 @dataclass
@@ -55,7 +71,7 @@ class Heartbeat:
     """Writes pulses."""
 
     def __init__(self, warehouse: Warehouse, run_id: str, started: datetime) -> None:
-        self._warehouse, self._run_id = warehouse, run_id
+        self._journal, self._run_id = warehouse.journal(TABLE, Beat), run_id
         self._last: dict[str, int] = {}
         self._at = self._cleared = started
 
@@ -67,17 +83,17 @@ class Heartbeat:
             rate = (p.messages - self._last.get(p.input, 0)) / seconds
             self._last[p.input] = p.messages
             rows.append(
-                (
-                    *(now, self._run_id, p.input, p.state, p.error or None, p.restarts, p.messages),
-                    *(rate, p.lag, p.batch_seconds, p.last_commit, p.merged_until, p.rejected),
+                Beat(
+                    now, self._run_id, p.input, p.state, p.error or None, p.restarts, p.messages,
+                    rate, p.lag, p.batch_seconds, p.last_commit, p.merged_until, p.rejected,
                 )
-            )
+            )  # fmt: skip
         self._at = now
-        self._warehouse.append_always(self._warehouse.frame(rows, DDL), TABLE)
+        self._journal.append(rows)
         if now - self._cleared > timedelta(days=1):
             self._cleared = now
             oldest = now - timedelta(days=KEPT_DAYS)
-            self._warehouse.delete(TABLE, f"at < TIMESTAMP '{oldest:%Y-%m-%d %H:%M:%S}+00:00'")
+            self._journal.delete(f"at < TIMESTAMP '{oldest:%Y-%m-%d %H:%M:%S}+00:00'")
 
 
 GAUGES = {

@@ -16,7 +16,7 @@ from pathlib import Path
 from pyspark.java_gateway import ensure_callback_server_started
 from pyspark.sql import SparkSession
 
-from lakehouse import lease, retention
+from lakehouse import lease, progress, retention
 from lakehouse.cli import Context
 from lakehouse.errors import DataRefused, UsageError
 from lakehouse.ingestion import stage as ingestion
@@ -24,15 +24,17 @@ from lakehouse.ingestion.kafka import Loader
 from lakehouse.merging import stage as merging
 from lakehouse.report import RunReport
 from lakehouse.sources import Input
+from lakehouse.streaming import heartbeat
 from lakehouse.streaming.heartbeat import Heartbeat, Metrics, Pulse
 from lakehouse.streaming.supervisor import DOWN, RUNNING, Policy, Worker
 from lakehouse.streaming.turns import Turns
 from lakehouse.tables import Warehouse
+from lakehouse.validation import history
 from lakehouse.validation import stage as validation
 
 DRAIN_SECONDS = 20.0
 """How long a stop waits for batches that are at work; what is cut off then is done again by the next start."""
-WRITTEN_EACH_ROUND = ("ops.progress", "ops.quality", "ops.stream")
+WRITTEN_EACH_ROUND = {progress.TABLE: progress.Record, history.TABLE: history.Figure, heartbeat.TABLE: heartbeat.Beat}
 IDLE_SECONDS = 60.0
 """How long validate waits for new rows before it looks whether held ones can go on."""
 
@@ -117,8 +119,8 @@ class Stream:
         for name, group in sources.items():
             self._refining[name] = worker(f"{name} to silver", partial(self._refine, group, self._wakes[name]))
         metrics = Metrics(args.metrics) if args.metrics else None
-        heartbeat = Heartbeat(self._context.warehouse, self._context.run_id, self._context.now)
-        others = [worker("heartbeat", partial(self._tell, heartbeat, metrics)), worker("housekeeping", self._tidy)]
+        beating = Heartbeat(self._context.warehouse, self._context.run_id, self._context.now)
+        others = [worker("heartbeat", partial(self._tell, beating, metrics)), worker("housekeeping", self._tidy)]
         workers = [*self._loading.values(), *self._refining.values()]
         try:
             for w in [*workers, *others]:
@@ -129,12 +131,12 @@ class Stream:
             self._drain([*workers, *others])
             if metrics:
                 metrics.close()
-            heartbeat.beat(self._seen(), datetime.now(UTC))
+            beating.beat(self._seen(), datetime.now(UTC))
         failures = [w.failure for w in self._loading.values() if w.state == DOWN and w.failure is not None]
         if len(failures) == len(self._loading):
             raise failures[-1]
 
-    def _tell(self, heartbeat: Heartbeat, metrics: Metrics | None) -> None:
+    def _tell(self, beating: Heartbeat, metrics: Metrics | None) -> None:
         """Gauges every second, a row for each input every few."""
         due = 0.0
         while not self._stop.wait(1.0):
@@ -142,7 +144,7 @@ class Stream:
             if metrics:
                 metrics.set(seen)
             if time.monotonic() >= due:
-                heartbeat.beat(seen, datetime.now(UTC))
+                beating.beat(seen, datetime.now(UTC))
                 due = time.monotonic() + self._beat
 
     def _tidy(self) -> None:
@@ -150,9 +152,9 @@ class Stream:
         while not self._stop.wait(self._tidy_every):
             warehouse = self._round("optimize").warehouse
             retention.prune(warehouse)
-            for table in WRITTEN_EACH_ROUND:
-                if warehouse.exists(table) and not self._stop.is_set():
-                    warehouse.optimize(table)
+            for table, record in WRITTEN_EACH_ROUND.items():
+                if not self._stop.is_set():
+                    warehouse.journal(table, record).compact()
 
     def _seen(self) -> list[Pulse]:
         """The pulses, with what the inputs' threads are at."""
@@ -267,7 +269,7 @@ class Stream:
         context = self._context
         now = datetime.now(UTC)
         report = RunReport(stage, context.run_id, now)
-        warehouse = Warehouse(context.warehouse.spark, context.warehouse.location, report, fence)
+        warehouse = Warehouse(lambda: context.warehouse.spark, context.warehouse.location, report, fence)
         return dataclasses.replace(context, warehouse=warehouse, report=report, now=now, only=only or [])
 
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import fmean, median
 from typing import TYPE_CHECKING
-
-from pyspark.sql import Window
-from pyspark.sql import functions as F
 
 from lakehouse.contracts import Contract
 from lakehouse.progress import DONE, Batch, Progress
@@ -25,11 +23,24 @@ if TYPE_CHECKING:
     from lakehouse.validation.publishing import Published
 
 TABLE = "ops.quality"
-DDL = "entity STRING, input STRING, batch_id BIGINT, measure STRING, value BIGINT, rows BIGINT, run_id STRING, at TIMESTAMP"
 BATCHES, FEWEST, BOUND = 30, 8, 3.5
 """How many earlier batches are looked at, how many there must be, and the score beyond which is unusual."""
 SHARE_THAT_MATTERS, FACTOR_THAT_MATTERS = 0.01, 1.5
 ROWS, REJECTED = "rows", "rejected"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A row of the table: of how many of a batch's rows a measure holds, and how many rows there were."""
+
+    entity: str
+    input: str
+    batch_id: int
+    measure: str
+    value: int
+    rows: int
+    run_id: str
+    at: datetime
 
 
 def modified_z(value: float, past: list[float]) -> float:
@@ -73,9 +84,9 @@ class History:
     """The figures of one warehouse's batches."""
 
     def __init__(self, warehouse: Warehouse, progress: Progress, run_id: str, now: datetime) -> None:
-        self._warehouse, self._run_id, self._now = warehouse, run_id, now
+        self._journal, self._run_id, self._now = warehouse.journal(TABLE, Figure), run_id, now
         self._done = {f.batch_id for f in progress.finished("validate") if f.state == DONE}
-        self._new: list[tuple] = []
+        self._new: list[Figure] = []
         self._earlier: dict[tuple[str, str], dict[int, dict[str, float]]] | None = None
         self._reading = threading.Lock()
 
@@ -84,7 +95,7 @@ class History:
         entity, rows = published.contract.name, published.rows
         figures = {ROWS: rows, REJECTED: published.quarantined, **published.measures}
         self._new += [
-            (entity, batch.unit, batch.batch_id, name, value, rows, self._run_id, self._now)
+            Figure(entity, batch.unit, batch.batch_id, name, value, rows, self._run_id, self._now)
             for name, value in figures.items()
         ]
         if not rows:
@@ -100,7 +111,7 @@ class History:
         """Write what was noted, in one commit."""
         if self._new:
             new, self._new = self._new, []
-            self._warehouse.append_always(self._warehouse.frame(new, DDL), TABLE)
+            self._journal.append(new)
 
     def stale(self, contracts: Iterable[Contract], only: list[str]) -> list[str]:
         """Which entities have got no row, good or bad, for longer than their contract's freshness allows.
@@ -109,16 +120,13 @@ class History:
             only: as given to the run; an entity is not missed where a person asked for others.
         """
         due = {c.name: timedelta(hours=c.freshness_hours) for c in contracts if c.freshness_hours and not only}
-        if not due or not self._warehouse.exists(TABLE):
+        if not due:
             return []
-        newest = (
-            self._warehouse.read(TABLE)
-            .where((F.col("measure") == ROWS) & (F.col("value") > 0))
-            .groupBy("entity")
-            .agg(F.unix_micros(F.max("at")).alias("at"))
-            .collect()
-        )
-        ages = {r["entity"]: timedelta(microseconds=_micros(self._now) - r["at"]) for r in newest}
+        newest: dict[str, datetime] = {}
+        for f in self._journal.read(measure=[ROWS]):
+            if f.value > 0:
+                newest[f.entity] = max(f.at, newest.get(f.entity, f.at))
+        ages = {name: self._now - at for name, at in newest.items()}
         return [
             f"{name}: no new rows for {_span(ages[name])}; its contract allows {_span(limit)} (freshness)"
             for name, limit in due.items()
@@ -129,7 +137,7 @@ class History:
         """The figures of the last batches, by measure: rows as they are, all else as shares."""
         with self._reading:
             if self._earlier is None:
-                self._earlier = self._read() if self._done and self._warehouse.exists(TABLE) else {}
+                self._earlier = self._read() if self._done else {}
         batches = self._earlier.get((entity, unit), {})
         past: dict[str, list[float]] = {}
         for batch_id in sorted(batches.keys() & self._done)[-BATCHES:]:
@@ -138,24 +146,13 @@ class History:
         return past
 
     def _read(self) -> dict[tuple[str, str], dict[int, dict[str, float]]]:
-        latest = Window.partitionBy("entity", "input").orderBy(F.desc("batch_id"))
-        rows = (
-            self._warehouse.read(TABLE)
-            .withColumn("age", F.dense_rank().over(latest))
-            # More than are looked at: some may have been given up.
-            .where((F.col("age") <= 2 * BATCHES) & (F.col("rows") > 0))
-            .select("entity", "input", "batch_id", "measure", "value", "rows")
-            .collect()
-        )
+        """By entity and input, of each batch with rows, what came of each measure."""
         found: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
-        for r in rows:
-            figure = r["value"] if r["measure"] == ROWS else r["value"] / r["rows"]
-            found.setdefault((r["entity"], r["input"]), {}).setdefault(r["batch_id"], {})[r["measure"]] = figure
+        for f in self._journal.read():
+            if f.rows > 0:
+                batch = found.setdefault((f.entity, f.input), {}).setdefault(f.batch_id, {})
+                batch[f.measure] = f.value if f.measure == ROWS else f.value / f.rows
         return found
-
-
-def _micros(instant: datetime) -> int:
-    return int(instant.timestamp() * 1_000_000)
 
 
 def _span(time: timedelta) -> str:

@@ -27,6 +27,8 @@ from lakehouse.validation import checking, mapping, publishing, quarantine
 from lakehouse.validation.quarantine import DISCARDED, OPEN, REPLAYED
 
 DETAIL = "replay"
+_FIRST_REASON = "CASE WHEN status = 'open' THEN reasons[1]['rule'] END"
+"""Of an open row, the rule of its first reason, in the SQL of DataFusion."""
 FIXED, FIX = "lakehouse fixed row", "lakehouse fix"
 """Beside a bronze table's columns, whatever those are called: the id of a corrected row, and its corrected values."""
 RAW_ID = "_raw_id"
@@ -128,10 +130,12 @@ def release_held(context: Context, progress: Progress, inputs: Mapping[str, Inpu
     for contract in context.entities.values():
         held = [c for c in contract.columns if c.references and c.on_orphan == "hold"]
         table = f"quarantine.{contract.name}"
-        if not held or not context.warehouse.exists(table):
+        rules = [f"orphan:{c.name}" for c in held]
+        if not held or not context.warehouse.log.may_have_rows(table, _FIRST_REASON, rules):
             continue
-        orphans = F.size(F.array_except("reasons.rule", F.array(*[F.lit(f"orphan:{c.name}") for c in held]))) == 0
-        waiting = context.warehouse.read(table).where((F.col("status") == OPEN) & orphans)
+        waiting = context.warehouse.read(table)
+        orphans = F.size(F.array_except("reasons.rule", F.array(*map(F.lit, rules)))) == 0
+        waiting = waiting.where((F.col("status") == OPEN) & orphans)
         feeding = [name for name, i in inputs.items() if contract.name in dict(i.sql)]
         waiting = waiting.where(F.col("input").isin(feeding))
         for column in held:

@@ -65,8 +65,9 @@ def run(context: Context) -> None:
     for batch in interrupted:
         progress.finish(batch, VOID)
     progress.commit()
-    arrived = {f.batch_id: f.rows.get(f"bronze.{f.unit}", 0) for f in progress.finished("ingest")}
-    prepare(context.warehouse.spark, sum(arrived.get(i, 0) for b in batches for i in b.inputs))
+    if batches:
+        arrived = {f.batch_id: f.rows.get(f"bronze.{f.unit}", 0) for f in progress.finished("ingest")}
+        prepare(context.warehouse.spark, sum(arrived.get(i, 0) for b in batches for i in b.inputs))
     try:
         # Parents first: a row may refer to a row that another input delivers in the same run.
         for level in _levels(context, inputs):

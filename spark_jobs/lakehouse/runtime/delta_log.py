@@ -1,0 +1,175 @@
+"""What the logs of a warehouse's tables tell, without Spark: versions, commits, sizes, rows of a batch."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.fs
+from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import TableNotFoundError
+
+NEWEST_COMMITS = 5
+"""How many commits of a table are read at first to find one."""
+OWN_SCHEMES = ("", "file", "s3", "s3a", "gs", "az", "abfs", "abfss")
+"""The kinds of addresses that deltalake can open by itself."""
+ODD_NAMES = re.compile(r"%[0-9A-Fa-f]{2}|[\[\]\\^|\x00-\x1f]")
+"""What deltalake does not find in the name of a folder: of ``%20``, for one, it makes a blank."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One version of a table. ``metrics`` are numbers of rows, files and bytes, under Delta's names."""
+
+    version: int
+    operation: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, int] = field(default_factory=dict)
+    mark: str | None = None
+
+    @staticmethod
+    def of(entry: Mapping[str, Any]) -> Commit:
+        """From an entry of ``DeltaTable.history``."""
+        metrics = {k: int(v) for k, v in (entry.get("operationMetrics") or {}).items() if _is_number(v)}
+        parameters = entry.get("operationParameters") or {}
+        return Commit(entry["version"], entry["operation"], parameters, metrics, entry.get("userMetadata"))
+
+
+class DeltaLog:
+    """The logs of the tables below one location. Threads may share it."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location.rstrip("/")
+        self._tables: dict[str, DeltaTable] = {}
+        self._lock = threading.RLock()
+
+    @staticmethod
+    def can_open(location: str) -> bool:
+        """Whether tables there are found by their address, and not only by a catalog or by Spark."""
+        scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", location)
+        odd = ODD_NAMES.search(unquote(location) if scheme else location)
+        return not odd and (scheme[1].lower() if scheme else "") in OWN_SCHEMES
+
+    def address(self, table: str) -> str:
+        """Where a table named ``<layer>.<table>`` lies."""
+        folder = self._folder(table)
+        return f"{self.location}/{table.replace('.', '/')}" if folder is None else folder.as_uri()
+
+    def filesystem(self, table: str) -> pyarrow.fs.FileSystem | None:
+        """How Arrow reads a table's files where these are on a disk; None elsewhere."""
+        folder = self._folder(table)
+        return None if folder is None else pyarrow.fs.SubTreeFileSystem(str(folder), pyarrow.fs.LocalFileSystem())
+
+    def _folder(self, table: str) -> Path | None:
+        below = table.replace(".", "/")
+        if self.location.startswith("file:"):
+            return Path(unquote(urlsplit(self.location).path)) / below
+        return None if "://" in self.location else Path(self.location).absolute() / below
+
+    def exists(self, table: str) -> bool:
+        return self.newest(table) is not None
+
+    def newest(self, table: str) -> DeltaTable | None:
+        """A table at its newest version; None while it does not exist."""
+        with self._lock:
+            known = self._tables.get(table)
+            try:
+                if known is None:
+                    known = self._tables[table] = DeltaTable(self.address(table))
+                else:
+                    known.update_incremental()
+            except TableNotFoundError:
+                self._tables.pop(table, None)
+                return None
+            return known
+
+    def forget(self, table: str) -> None:
+        """Open the table anew when it is asked for next."""
+        with self._lock:
+            self._tables.pop(table, None)
+
+    def version(self, table: str) -> int:
+        """The number of a table's newest version; -1 while it does not exist."""
+        found = self.newest(table)
+        return -1 if found is None else found.version()
+
+    def identity(self, table: str) -> str | None:
+        """The id that Delta has given to a table; None while it does not exist."""
+        found = self.newest(table)
+        return None if found is None else str(found.metadata().id)
+
+    def columns(self, table: str) -> list[str]:
+        """The names of a table's columns; none while it does not exist."""
+        found = self.newest(table)
+        return [] if found is None else [f.name for f in found.schema().fields]
+
+    def properties(self, table: str) -> Mapping[str, str]:
+        """What a table has been set to; nothing while it does not exist."""
+        found = self.newest(table)
+        return {} if found is None else dict(found.metadata().configuration)
+
+    def commits(self, table: str, most: int) -> list[Commit]:
+        """The newest commits of a table, the newest first."""
+        found = self.newest(table)
+        return [] if found is None else [Commit.of(entry) for entry in found.history(most)]
+
+    def commit_marked(self, table: str, mark: str) -> Commit | None:
+        """The commit with a mark, among the newest ones."""
+        for most in (NEWEST_COMMITS, 1000):
+            for commit in self.commits(table, most):
+                if commit.mark == mark:
+                    return commit
+        return None
+
+    def files(self, table: str) -> pa.Table:
+        """A row for each file of the newest version: path, size_bytes, num_records, min.<column>, max.<column>, ..."""
+        found = self.newest(table)
+        return pa.table({}) if found is None else pa.table(found.get_add_actions(flatten=True))
+
+    def size(self, table: str) -> int:
+        """Bytes of the newest version; 0 while there is none."""
+        files = self.files(table)
+        return sum(files["size_bytes"].to_pylist()) if files.num_rows else 0
+
+    def rows_where(self, table: str, column: str, values: Iterable[int]) -> int | None:
+        """How many rows have one of some values, as far as the statistics of the files tell it.
+
+        Returns:
+            None where a file has rows of these values and of others, or rows that are marked as gone.
+        """
+        files, wanted, rows = self.files(table), set(values), 0
+        if not files.num_rows:
+            return 0
+        least, greatest = f"min.{column}", f"max.{column}"
+        if not {least, greatest, "num_records"} <= set(files.column_names):
+            return None
+        marked = [name for name in files.column_names if name.startswith("deletionVector")]
+        for file in files.select([least, greatest, "num_records", *marked]).to_pylist():
+            low, high, number = file[least], file[greatest], file["num_records"]
+            if low is None or high is None or number is None:
+                return None
+            if not any(low <= value <= high for value in wanted):
+                continue
+            if low != high or any(file[name] is not None for name in marked):
+                return None
+            rows += number
+        return rows
+
+    def may_have_rows(self, table: str, expression: str, values: Iterable[str]) -> bool:
+        """Whether an expression, in the SQL of DataFusion, has one of some values in any row."""
+        found = self.newest(table)
+        if found is None:
+            return False
+        listed = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+        query = f"SELECT 1 FROM t WHERE {expression} IN ({listed}) LIMIT 1"  # noqa: S608
+        return pa.table(QueryBuilder().register("t", found).execute(query).read_all()).num_rows > 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | str) and bool(re.fullmatch(r"-?\d+", str(value)))

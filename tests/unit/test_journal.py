@@ -1,0 +1,203 @@
+"""Journals: what is appended is read, each transaction once, whoever else writes; tables of Spark's are written on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lakehouse.runtime.delta_log import DeltaLog
+from lakehouse.runtime.journal import Journal, LogStore, Transaction
+
+TABLE = "ops.things"
+
+
+@dataclass(frozen=True)
+class Thing:
+    name: str
+    number: int
+    small: Annotated[int, pa.int32()] = 0
+    share: float | None = None
+    inputs: tuple[int, ...] | None = ()
+    rows: Mapping[str, int | None] | None = None
+    at: datetime | None = None
+
+
+def journal(folder: Path, record: type = Thing, **more: Any) -> Journal[Any]:
+    return Journal(LogStore(DeltaLog(str(folder))), TABLE, record, **more)
+
+
+NUMBERS = st.integers(-(2**63), 2**63 - 1)
+THINGS = st.builds(
+    Thing,
+    st.text(),
+    NUMBERS,
+    st.integers(-(2**31), 2**31 - 1),
+    st.none() | st.floats(allow_nan=False),
+    st.none() | st.lists(NUMBERS).map(tuple),
+    st.none() | st.dictionaries(st.text(), NUMBERS),
+    st.none() | st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC)),
+)
+
+
+@given(st.lists(st.lists(THINGS, max_size=3), max_size=3))
+@settings(max_examples=25, deadline=None)
+def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, batches: list[list[Thing]]) -> None:
+    folder = tmp_path_factory.mktemp("journal")
+    for batch in batches:
+        assert journal(folder).append(batch)
+    key = repr
+    assert sorted(journal(folder).read(), key=key) == sorted((t for batch in batches for t in batch), key=key)
+
+
+def test_nothing_is_there_before_the_first_record(tmp_path: Path) -> None:
+    empty = journal(tmp_path)
+    assert empty.read(name=["a"]) == []
+    assert empty.rows(["at", "number"]).schema == pa.schema([("at", pa.timestamp("us", "UTC")), ("number", pa.int64())])
+    assert empty.append([]) is True
+    assert empty.compact() == (0, 0)
+    empty.delete("number = 1")
+    assert not (tmp_path / "ops").exists()
+
+
+def test_records_are_chosen_by_columns(tmp_path: Path) -> None:
+    some = journal(tmp_path)
+    some.append([Thing("a", 1), Thing("b", 2), Thing("b", 3), Thing("it's", 4)])
+    assert {t.number for t in some.read(name=["b", "it's"])} == {2, 3, 4}
+    assert some.read(name=["b"], number=[1, 3]) == [Thing("b", 3)]
+    assert some.read(name=[]) == []
+    some.delete("name = 'b' AND number IN (2, 4)")
+    assert {t.number for t in some.read()} == {1, 3, 4}
+
+
+def test_instants_of_any_zone_are_the_same_instants(tmp_path: Path) -> None:
+    at = datetime(2026, 3, 29, 3, 30, 0, 123456, tzinfo=timezone(timedelta(hours=2)))
+    journal(tmp_path).append([Thing("a", 1, at=at)])
+    (found,) = journal(tmp_path).read()
+    assert found.at == at
+    assert found.at.utcoffset() == timedelta(0)
+
+
+def test_a_transaction_counts_once(tmp_path: Path) -> None:
+    one, other = journal(tmp_path), journal(tmp_path)
+    assert one.append([Thing("first", 1)], Transaction("plan", 5)) is True
+    assert other.append([Thing("again", 1)], Transaction("plan", 5)) is False
+    assert other.append([Thing("older", 1)], Transaction("plan", 4)) is False
+    assert other.append([Thing("of others", 1)], Transaction("another plan", 5)) is True
+    assert one.append([Thing("next", 1)], Transaction("plan", 6)) is True
+    assert sorted(t.name for t in one.read()) == ["first", "next", "of others"]
+
+
+@pytest.mark.parametrize("once", [None, Transaction("plan", 1)], ids=["any", "one transaction"])
+def test_writers_at_the_same_time(tmp_path: Path, once: Transaction | None) -> None:
+    # The table too is made by all of them at once.
+    done: list[tuple[int, bool]] = []
+    together = threading.Barrier(8)
+
+    def write(n: int) -> None:
+        mine = journal(tmp_path)
+        together.wait()
+        done.append((n, mine.append([Thing("x", n)], once)))
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(done) == 8
+    through = {n for n, wrote in done if wrote}
+    assert {t.number for t in journal(tmp_path).read()} == through
+    assert len(through) == (8 if once is None else 1)
+
+
+def test_columns_that_are_new_or_of_others(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Old:
+        name: str
+        gone: str
+
+    @dataclass(frozen=True)
+    class New:
+        name: str
+        more: Mapping[str, int] | None = None
+
+    journal(tmp_path, Old).append([Old("old", "x")])
+    assert journal(tmp_path, New).read() == [New("old", None)]
+    journal(tmp_path, New).append([New("new", {"a": 1})])
+    assert sorted(journal(tmp_path, New).read(), key=repr) == [New("new", {"a": 1}), New("old", None)]
+    journal(tmp_path, Old).append([Old("old again", "y")])
+    assert {r["name"] for r in DeltaTable(str(tmp_path / "ops/things")).to_pyarrow_table().to_pylist()} == {
+        "old", "new", "old again"
+    }  # fmt: skip
+
+
+def test_many_small_files_become_one_and_the_log_has_checkpoints(tmp_path: Path) -> None:
+    some = journal(tmp_path)
+    for n in range(45):
+        some.append([Thing("x", n)])
+    assert some.compact() == (1, 45)
+    assert some.compact() == (0, 0)
+    assert sorted(t.number for t in some.read()) == list(range(45))
+    assert len(list((tmp_path / "ops/things/_delta_log").glob("*.checkpoint.parquet"))) == 2
+
+
+def test_a_change_is_asked_about_first(tmp_path: Path) -> None:
+    class Lost(Exception): ...
+
+    def lost() -> None:
+        raise Lost
+
+    fenced = journal(tmp_path, changing=lost)
+    for change in (
+        lambda: fenced.append([Thing("x", 1)]),
+        lambda: fenced.delete("number = 1"),
+        fenced.compact,
+    ):
+        with pytest.raises(Lost):
+            change()
+    assert fenced.read() == []
+
+
+@pytest.mark.parametrize("name", ["a b", "100%", "{y}<>`\"'*;:@$&=+!", "ümlaut", "q?a=b#c"])
+@pytest.mark.parametrize("uri", [False, True])
+def test_folders_with_special_names(tmp_path: Path, name: str, uri: bool) -> None:
+    folder = tmp_path / name
+    location = folder.as_uri() if uri else str(folder)
+    some: Journal[Thing] = Journal(LogStore(DeltaLog(location)), TABLE, Thing)
+    some.append([Thing("x", 1)])
+    assert some.read() == [Thing("x", 1)]
+    assert (folder / "ops/things/_delta_log").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("location", "opens"),
+    [("/data/lake", True), ("var/lake", True), ("file:/data", True), ("s3a://b/x", True), ("abfss://c@a/x", True),
+     ("catalog:main", False), ("dbfs:/lake", False), ("hdfs://name/lake", False), ("/a%20b", False), ("/a[b", False), ("/a|b", False), ("file:///a%20b", True),
+     ("file:///a%2520b", False)],
+)  # fmt: skip
+def test_which_locations_need_no_spark(location: str, opens: bool) -> None:
+    assert DeltaLog.can_open(location) is opens
+
+
+def test_what_a_log_tells(tmp_path: Path) -> None:
+    log = DeltaLog(str(tmp_path))
+    assert (log.version(TABLE), log.exists(TABLE), log.size(TABLE), log.identity(TABLE)) == (-1, False, 0, None)
+    assert (log.commits(TABLE, 3), log.rows_where(TABLE, "_batch_id", [1])) == ([], 0)
+    for batch in (1, 2, 2):
+        rows = pa.table({"_batch_id": [batch] * (batch + 1), "n": list(range(batch + 1))})
+        write_deltalake(str(tmp_path / "ops/things"), rows, mode="append")
+    assert log.version(TABLE) == 2
+    assert log.size(TABLE) == sum(f.stat().st_size for f in (tmp_path / "ops/things").glob("*.parquet"))
+    assert [log.rows_where(TABLE, "_batch_id", ids) for ids in ([1], [2], [1, 2], [3], [])] == [2, 6, 8, 0, 0]
+    assert [(c.version, c.metrics["num_added_rows"]) for c in log.commits(TABLE, 2)] == [(2, 3), (1, 3)]
+    write_deltalake(str(tmp_path / "ops/things"), pa.table({"_batch_id": [4, 5], "n": [0, 0]}), mode="append")
+    # A file of two batches cannot tell of one of them.
+    assert [log.rows_where(TABLE, "_batch_id", ids) for ids in ([1], [4], [4, 5])] == [2, None, None]
