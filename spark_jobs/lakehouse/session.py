@@ -67,6 +67,12 @@ def prepare(spark: SparkSession, rows: float = math.inf) -> None:
         spark.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN" if rows <= LITTLE_ROWS else "FALLBACK")
 
 
+def rewrite_changed_files(spark: SparkSession, whole: bool) -> None:
+    """Have a MERGE write a file anew in which a row changes, or mark the row in it, which takes five more queries."""
+    if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+        spark.conf.set("spark.databricks.delta.merge.deletionVectors.persistent", str(not whole).lower())
+
+
 def application_id(spark: SparkSession) -> str | None:
     """What Spark, its history server and its event log call the run; None where that cannot be known."""
     try:

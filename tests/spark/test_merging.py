@@ -6,11 +6,13 @@ import random
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import version_model as model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lakehouse.merging import upserts
 from lakehouse.merging.stage import NewVersions, merge
 from lakehouse.report import RunReport
 from lakehouse.runtime.journal import Transaction
@@ -52,9 +54,13 @@ def test_merged_in_any_batches_any_versions_give_what_the_model_gives(
 
 
 @pytest.mark.parametrize("nth", [1, 2], ids=["history", "current state"])
-def test_a_merge_killed_before_either_append_and_done_again_is_never_killed(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+@pytest.mark.parametrize(("commit", "small"), [("append", 0), ("merge", upserts.SMALL_BYTES)], ids=["large", "small"])
+def test_a_merge_killed_before_either_last_commit_and_done_again_is_never_killed(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int, commit: str, small: int
 ) -> None:
+    """Of a large table, the last commit appends what is new; of a small one, it is the only one."""
+    monkeypatch.setattr(upserts, "SMALL_BYTES", small)
+
     def version(key: str, at: int, name: str) -> Version:
         return Version(at, False, at, "file", ord(key), key, name, 1, at)
 
@@ -65,16 +71,16 @@ def test_a_merge_killed_before_either_append_and_done_again_is_never_killed(
         silver, CUSTOMERS, NewVersions(frame(spark, first), ("a", "b"), few=True, transaction=Transaction("merge", 1))
     )
     again = NewVersions(frame(spark, second), ("a", "c"), few=True, transaction=Transaction("merge", 2))
-    append, calls = silver.append, []
+    write, calls = getattr(silver, commit), []
 
-    def killed(rows: DataFrame, table: str, once: Transaction) -> int | None:
+    def killed(rows: DataFrame, table: str, *rest: Any) -> Any:
         calls.append(table)
         if len(calls) == nth:
             raise KeyboardInterrupt
-        return append(rows, table, once)
+        return write(rows, table, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(silver, "append", killed)
+        patch.setattr(silver, commit, killed)
         with pytest.raises(KeyboardInterrupt):
             merge(silver, CUSTOMERS, again)
     assert calls == ["silver.customers_history", "silver.customers"][:nth]

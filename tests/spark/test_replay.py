@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lakehouse.errors import DataRefused, InternalError, UsageError
+from lakehouse.runtime.journal import Journal
 from lakehouse.tables import Warehouse
 from lakehouse.validation import publishing
 from pipeline import Pipeline, edit_columns, strict_contracts
@@ -139,22 +139,23 @@ def test_a_replay_that_is_interrupted_ends_as_if_it_had_not_been(
     ids = {json.loads(r["raw"])["ProductID"]: r["id"] for r in pipeline.table("quarantine.products").collect()}
     file.write_text(f"id,column,value\n{ids['P2']},Price,1\n{ids['P3']},StockAvailability,7\n")
 
-    update, append_always = Warehouse.update, Warehouse.append_always
+    update, append = Warehouse.update, Journal.append
 
-    def stop_after(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(self: Warehouse, rows: Any, table: str, *rest: Any) -> Any:
-            if name == "finish" and table == "ops.progress":
-                raise Killed
-            result = function(self, rows, table, *rest)
-            if table.startswith(name):
-                raise Killed
-            return result
+    def updated(self: Warehouse, rows: Any, table: str, *rest: Any) -> Any:
+        result = update(self, rows, table, *rest)
+        if table.startswith(moment):
+            raise Killed
+        return result
 
-        return wrapped
+    def appended(self: Journal[Any], records: Any, once: Any = None) -> Any:
+        # A plan is made by a transaction, an end is not.
+        if self.table == "ops.progress" and once is None:
+            raise Killed
+        return append(self, records, once)
 
     with monkeypatch.context() as m:
-        m.setattr(Warehouse, "update", stop_after(moment, update) if moment == "quarantine" else update)
-        m.setattr(Warehouse, "append_always", stop_after("finish", append_always))
+        m.setattr(Warehouse, "update", updated)
+        m.setattr(Journal, "append", appended)
         with pytest.raises(Killed):
             pipeline.run("replay", only=["products"], patch=str(file))
     pipeline.run("replay", only=["products"], patch=str(file))

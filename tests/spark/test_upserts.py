@@ -34,6 +34,12 @@ def warehouse(spark: SparkSession, folder: Path) -> Warehouse:
     return Warehouse(lambda: spark, str(folder), RunReport("merge", "test", datetime(2026, 1, 1, tzinfo=UTC)))
 
 
+@pytest.fixture(autouse=True)
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Treats each table as a large one."""
+    monkeypatch.setattr(upserts, "SMALL_BYTES", 0)
+
+
 weird_keys = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=40) | (
     st.sampled_from(
         [
@@ -64,11 +70,13 @@ weird_keys = st.text(st.characters(exclude_categories=["Cs"], exclude_characters
 @example(
     batches=[{"a${env:HOME}": 1, "${x}": 1, "'": 1}, {"a${env:HOME}": 2, "${x}": 2, "\\u0024": 2}, {"${x}": 3, "'": 3}]
 )
-@pytest.mark.parametrize("few", [True, False])
+@pytest.mark.parametrize(("few", "small"), [(True, 0), (True, upserts.SMALL_BYTES), (False, 0)])
 def test_with_any_keys_a_range_and_a_list_change_no_result(
-    spark: SparkSession, tmp_path: Path, few: bool, batches: list[dict[str, int]]
-) -> None:
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: bool, small: int,
+    batches: list[dict[str, int]],
+) -> None:  # fmt: skip
     """A part a batch, so that each known key has rows to update and one to insert."""
+    monkeypatch.setattr(upserts, "SMALL_BYTES", small)
     shutil.rmtree(tmp_path / "silver", ignore_errors=True)
     silver, ddl = warehouse(spark, tmp_path), "id STRING, part INT, value INT"
     silver.create(TABLE, ddl)

@@ -21,14 +21,13 @@ import pyarrow as pa
 from pyarrow import fs
 
 from lakehouse.errors import ServiceUnavailable, UsageError
+from lakehouse.runtime.delta_log import without_patterns
 from lakehouse.sources import Input
 
 CHUNK_BYTES = 1 << 22
 ARCHIVE = "_archive"
 """The folder below the landing folder that takes loaded files; discovery passes it over."""
 HIDDEN, BEING_COPIED = ("_", "."), "._COPYING_"
-GLOB = re.compile(r"[\\\[\]{}*?]")
-"""Characters of a folder's or a file's name that Spark would take for a pattern."""
 PLAIN_FILES = {
     "fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     "fs.file.impl.disable.cache": "true",
@@ -92,10 +91,6 @@ def is_uri(location: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", location) is not None
 
 
-def _escape(match: re.Match[str]) -> str:
-    return "\\" + match[0]
-
-
 def _modified(nanoseconds: int | None) -> datetime:
     return datetime.fromtimestamp((nanoseconds or 0) // 1_000_000 / 1000, tz=UTC)
 
@@ -124,7 +119,7 @@ class Landing:
 
     def uri(self, path: str) -> str:
         """The address of a landed file for Spark."""
-        return GLOB.sub(_escape, f"{self.location}/{path}")
+        return without_patterns(f"{self.location}/{path}")
 
     @property
     def reader_options(self) -> dict[str, str]:

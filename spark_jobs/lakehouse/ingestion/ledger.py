@@ -113,7 +113,7 @@ def files_in_bronze(warehouse: Warehouse, table: str, batch: Batch) -> list[Entr
     """The files of which a batch has rows in bronze, with how many and how many of them are corrupt."""
     if not warehouse.exists(table):
         return []
-    rows = warehouse.read(table).where(F.col("_batch_id") == batch.batch_id)
+    rows = warehouse.batches(table, [batch.batch_id])
     modified = F.unix_millis("_source.modified").alias("modified")
     counted = rows.groupBy("_source.file", "_source.size", modified).agg(
         F.count("*").alias("rows"), F.count_if(is_corrupt(rows)).alias("corrupt")

@@ -11,11 +11,11 @@ from pyspark.sql import functions as F
 from lakehouse import versions
 from lakehouse.cli import Context
 from lakehouse.contracts import SEQUENCE_DDL, Contract, select_entities
-from lakehouse.merging.upserts import Upsert, upsert
+from lakehouse.merging.upserts import SMALL_BYTES, Upsert, upsert
 from lakehouse.parallel import side_by_side
 from lakehouse.progress import DONE, Batch, Progress
 from lakehouse.runtime.journal import Transaction
-from lakehouse.session import LITTLE_ROWS, prepare
+from lakehouse.session import LITTLE_ROWS, prepare, rewrite_changed_files
 from lakehouse.sql import quote
 from lakehouse.tables import Warehouse
 
@@ -39,6 +39,8 @@ def run(context: Context) -> None:
         staged = {f.batch_id: f.rows for f in progress.finished("validate")}
         rows = (staged[i].get(f"staged.{b.unit}", 0) for b in batches for i in b.inputs if i in staged)
         prepare(context.warehouse.spark, sum(rows))
+        tables = [table for b in batches for table in (f"silver.{b.unit}", f"silver.{b.unit}_history")]
+        rewrite_changed_files(context.warehouse.spark, max(map(context.warehouse.size, tables)) <= SMALL_BYTES)
         side_by_side([partial(merge_in_order, [b for b in batches if b.unit == name]) for name in wanted])
     finally:
         progress.commit()
@@ -60,7 +62,7 @@ def _merge_batch(context: Context, progress: Progress, contract: Contract, batch
     report, warehouse = context.report, context.warehouse
     warehouse.note_read(f"staged.{contract.name}")
     types = {c.name: c.type for c in contract.columns}
-    staged = warehouse.read(f"staged.{contract.name}", types).where(F.col("_batch_id").isin(list(batch.inputs)))
+    staged = warehouse.batches(f"staged.{contract.name}", batch.inputs, types)
     silver = f"silver.{contract.name}"
     with report.step(f"merge {contract.name}"):
         key = contract.keys[0]

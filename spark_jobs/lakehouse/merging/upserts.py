@@ -17,6 +17,8 @@ FIRST_ROWS = "first rows"
 
 KNOWN = "_known"
 """Whether the table has rows with the ``whole`` keys of a row."""
+SMALL_BYTES = 16 * 1024 * 1024
+"""Up to this size, a table is shuffled, and its files are written anew, sooner than rows of them are told apart by more queries."""
 MOST_LISTED = 5_000
 """Up to so many keys, a MERGE names them: its condition, which the commit keeps, is then 100 kB with keys of some 15 characters."""
 
@@ -122,12 +124,14 @@ def upsert(
             if inserted is not None:
                 return {"inserted": inserted, "updated": 0, "deleted": 0}
         return warehouse.merge(rows, table, how.keys, how.clauses, how.within)
-    if how.few:
+    if how.few and warehouse.size(table) > SMALL_BYTES:
         if before is None:
             before = how.belonging(rows, warehouse.read(table, version="newest"))
         return _upsert_few(warehouse, rows, table, how, before, transaction)
     # A file of which a row is matched is written anew, although the row stays as it is.
-    return warehouse.merge(how.changing(rows, warehouse.read(table)), table, how.keys, how.clauses, how.within)
+    if before is None:
+        before = warehouse.read(table, version="newest" if how.few else None)
+    return warehouse.merge(how.changing(rows, before), table, how.keys, how.clauses, how.within)
 
 
 def _upsert_few(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
@@ -17,10 +18,18 @@ from deltalake.exceptions import TableNotFoundError
 
 NEWEST_COMMITS = 5
 """How many commits of a table are read at first to find one."""
+MOST_FILES = 1_000
+"""Of more files, Delta finds out better which are to be read."""
 OWN_SCHEMES = ("", "file", "s3", "s3a", "gs", "az", "abfs", "abfss")
 """The kinds of addresses that deltalake can open by itself."""
 ODD_NAMES = re.compile(r"%[0-9A-Fa-f]{2}|[\[\]\\^|\x00-\x1f]")
 """What deltalake does not find in the name of a folder: of ``%20``, for one, it makes a blank."""
+PATTERN = re.compile(r"[\\\[\]{}*?]")
+
+
+def without_patterns(path: str) -> str:
+    """A path as it is to be given to Spark, which would take some characters of a name for a pattern."""
+    return PATTERN.sub(lambda match: "\\" + match[0], path)
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,15 @@ class Commit:
         metrics = {k: int(v) for k, v in (entry.get("operationMetrics") or {}).items() if _is_number(v)}
         parameters = entry.get("operationParameters") or {}
         return Commit(entry["version"], entry["operation"], parameters, metrics, entry.get("userMetadata"))
+
+
+class _File(NamedTuple):
+    """A file of a table. ``only_these``: all of its rows have the value that was asked for; ``marked``: some are gone."""
+
+    path: str
+    rows: int
+    marked: bool
+    only_these: bool
 
 
 class DeltaLog:
@@ -119,6 +137,15 @@ class DeltaLog:
         found = self.newest(table)
         return [] if found is None else [Commit.of(entry) for entry in found.history(most)]
 
+    def version_to_compare(self, table: str) -> int | None:
+        """The version after which ``commits_after`` looks."""
+        return self.version(table)
+
+    def commits_after(self, table: str, version: int | None) -> list[Commit] | None:
+        """The commits after a version, the newest first; None if that is not cheaply known."""
+        newest = self.version(table)
+        return self.commits(table, newest - version) if version is not None and newest > version else []
+
     def commit_marked(self, table: str, mark: str) -> Commit | None:
         """The commit with a mark, among the newest ones."""
         for most in (NEWEST_COMMITS, 1000):
@@ -143,23 +170,54 @@ class DeltaLog:
         Returns:
             None where a file has rows of these values and of others, or rows that are marked as gone.
         """
-        files, wanted, rows = self.files(table), set(values), 0
-        if not files.num_rows:
-            return 0
-        least, greatest = f"min.{column}", f"max.{column}"
-        if not {least, greatest, "num_records"} <= set(files.column_names):
-            return None
-        marked = [name for name in files.column_names if name.startswith("deletionVector")]
-        for file in files.select([least, greatest, "num_records", *marked]).to_pylist():
-            low, high, number = file[least], file[greatest], file["num_records"]
-            if low is None or high is None or number is None:
+        wanted, rows = set(values), 0
+        for file in self._files_with(table, column, wanted):
+            if file is None or not file.only_these:
                 return None
-            if not any(low <= value <= high for value in wanted):
-                continue
-            if low != high or any(file[name] is not None for name in marked):
-                return None
-            rows += number
+            rows += file.rows
         return rows
+
+    def files_where(self, table: str, column: str, values: Iterable[int]) -> list[str] | None:
+        """The addresses of all files that may have rows with one of some values, decoded.
+
+        Returns:
+            None where the files' columns are not the table's, rows of a file are marked as gone, or there are very many files.
+        """
+        found, files = self.newest(table), list[str]()
+        if (
+            found is None
+            or "delta.columnMapping.mode" in found.metadata().configuration
+            or found.metadata().partition_columns
+        ):
+            return None
+        for file in self._files_with(table, column, set(values)):
+            if file is None or file.marked or "://" in file.path or len(files) == MOST_FILES:
+                return None
+            files.append(f"{self.location}/{table.replace('.', '/')}/{unquote(file.path)}")
+        return files
+
+    def schema(self, table: str) -> dict[str, Any]:
+        """A table's columns, in the form of Spark's ``StructType.fromJson``."""
+        found = self.newest(table)
+        return {"type": "struct", "fields": []} if found is None else json.loads(found.schema().to_json())
+
+    def _files_with(self, table: str, column: str, values: set[int]) -> Iterator[_File | None]:
+        """The files that may have rows with one of some values; None for one of which the log does not tell it."""
+        files = self.files(table)
+        least, greatest = f"min.{column}", f"max.{column}"
+        if not files.num_rows:
+            return
+        if not {least, greatest, "num_records"} <= set(files.column_names):
+            yield None
+            return
+        marks = [name for name in files.column_names if name.startswith("deletionVector")]
+        for file in files.select(["path", least, greatest, "num_records", *marks]).to_pylist():
+            low, high, rows = file[least], file[greatest], file["num_records"]
+            if low is None or high is None or rows is None:
+                yield None
+            elif any(low <= value <= high for value in values):
+                marked = any(file[name] is not None for name in marks)
+                yield _File(file["path"], rows, marked, low == high and not marked)
 
     def may_have_rows(self, table: str, expression: str, values: Iterable[str]) -> bool:
         """Whether an expression, in the SQL of DataFusion, has one of some values in any row."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import pyarrow as pa
 from pyspark.errors import AnalysisException
@@ -63,6 +64,12 @@ class SparkLog:
         rows = history.select("version", "operation", parameters, "operationMetrics", "userMetadata").collect()
         return [Commit.of(r.asDict()) for r in sorted(rows, key=lambda r: -r["version"])]
 
+    def version_to_compare(self, table: str) -> int | None:
+        return None
+
+    def commits_after(self, table: str, version: int | None) -> list[Commit] | None:
+        return None
+
     def commit_marked(self, table: str, mark: str) -> Commit | None:
         for most in (NEWEST_COMMITS, 1000):
             for commit in self.commits(table, most):
@@ -74,6 +81,13 @@ class SparkLog:
         if not self.exists(table):
             return 0
         return self.spark().table(self.sql_name(table)).where(F.col(column).isin(list(values))).count()
+
+    def files_where(self, table: str, column: str, values: Iterable[int]) -> list[str] | None:
+        """Not known: Delta itself finds the files."""
+        return None
+
+    def schema(self, table: str) -> dict[str, Any]:
+        return self.spark().table(self.sql_name(table)).schema.jsonValue() if self.exists(table) else {}
 
     def may_have_rows(self, table: str, expression: str, values: Iterable[str]) -> bool:
         """Not looked for: whoever has Spark at work asks it for the rows themselves."""

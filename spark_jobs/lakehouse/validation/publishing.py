@@ -90,7 +90,7 @@ def bronze_rows(context: Context, source: Input, batches: tuple[int, ...]) -> Da
     """The rows of some bronze batches, with every declared column, and ``_source`` in the shape of ``mapping.placed``."""
     context.warehouse.note_read(f"bronze.{source.name}")
     declared = dict.fromkeys(source.columns, "string")
-    rows = context.warehouse.read(f"bronze.{source.name}", declared).where(F.col("_batch_id").isin(list(batches)))
+    rows = context.warehouse.batches(f"bronze.{source.name}", batches, declared)
     return mapping.placed(rows) if source.format == "kafka" else rows
 
 
@@ -247,7 +247,7 @@ def _listing(context: Context, table: str, batch: Batch, names: list[str], liste
     if not names:
         return {}
     counts = [F.count_if(F.array_contains(listed, name)).alias(name) for name in names]
-    there = context.warehouse.read(table).where(F.col("_batch_id") == batch.batch_id).agg(*counts).first()
+    there = context.warehouse.batches(table, [batch.batch_id]).agg(*counts).first()
     assert there is not None
     return there.asDict()
 
