@@ -186,14 +186,15 @@ class Warehouse:
 
         The log names the files that they are in, and these are read: to ask Delta for them takes three queries of its own.
         """
-        files = self.log.files_where(table, "_batch_id", ids)
+        files = self.log.batch_files(table, ids)
         if files is None:
             rows = self.read(table, columns)
         else:
             schema = StructType.fromJson(self.log.schema(table))
             rows = self.spark.createDataFrame([], schema)
             if files:
-                rows = self.spark.read.schema(schema).parquet(*map(without_patterns, files))
+                folder = f"{self.location}/{table.replace('.', '/')}"
+                rows = self.spark.read.schema(schema).parquet(*[without_patterns(f"{folder}/{f.path}") for f in files])
             rows = _with_columns(rows, columns)
         return rows.where(F.col("_batch_id").isin(list(ids)))
 
@@ -388,8 +389,8 @@ class Warehouse:
         return self.log.version(table)
 
     def rows_of_batch(self, table: str, batch_id: int) -> int:
-        """How many rows a batch has in a table: from the log, unless the batch shares a file with another one."""
-        told = self.log.rows_where(table, "_batch_id", [batch_id])
+        """How many rows a batch has in a table."""
+        told = self.log.rows_of_batch(table, batch_id)
         return self.read(table).where(F.col("_batch_id") == batch_id).count() if told is None else told
 
     def _save(self, writer: DataFrameWriter, table: str) -> int | None:

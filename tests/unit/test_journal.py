@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import Transaction as AppTransaction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lakehouse.runtime.delta_log import DeltaLog
@@ -190,14 +191,48 @@ def test_which_locations_need_no_spark(location: str, opens: bool) -> None:
 def test_what_a_log_tells(tmp_path: Path) -> None:
     log = DeltaLog(str(tmp_path))
     assert (log.version(TABLE), log.exists(TABLE), log.size(TABLE), log.identity(TABLE)) == (-1, False, 0, None)
-    assert (log.commits(TABLE, 3), log.rows_where(TABLE, "_batch_id", [1])) == ([], 0)
-    for batch in (1, 2, 2):
-        rows = pa.table({"_batch_id": [batch] * (batch + 1), "n": list(range(batch + 1))})
-        write_deltalake(str(tmp_path / "ops/things"), rows, mode="append")
-    assert log.version(TABLE) == 2
-    assert log.size(TABLE) == sum(f.stat().st_size for f in (tmp_path / "ops/things").glob("*.parquet"))
-    assert [log.rows_where(TABLE, "_batch_id", ids) for ids in ([1], [2], [1, 2], [3], [])] == [2, 6, 8, 0, 0]
-    assert [(c.version, c.metrics["num_added_rows"]) for c in log.commits(TABLE, 2)] == [(2, 3), (1, 3)]
-    write_deltalake(str(tmp_path / "ops/things"), pa.table({"_batch_id": [4, 5], "n": [0, 0]}), mode="append")
-    # A file of two batches cannot tell of one of them.
-    assert [log.rows_where(TABLE, "_batch_id", ids) for ids in ([1], [4], [4, 5])] == [2, None, None]
+    assert (log.commits(TABLE, 3), log.rows_of_batch(TABLE, 1), log.columns(TABLE)) == ([], 0, [])
+    folder = tmp_path / "ops/things"
+    write_deltalake(str(folder), pa.table({"_batch_id": [1], "n": [0]}))
+    assert log.version(TABLE) == 0
+    write_deltalake(str(folder), pa.table({"_batch_id": [2, 2, 3], "n": [0, 1, 2]}), mode="append")
+    assert (log.version(TABLE), log.columns(TABLE)) == (1, ["_batch_id", "n"])
+    assert log.size(TABLE) == sum(f.stat().st_size for f in folder.glob("*.parquet"))
+    assert [(c.version, c.metrics["num_added_rows"]) for c in log.commits(TABLE, 9)] == [(1, 3), (0, 1)]
+    assert [[c.version for c in log.commits_after(TABLE, n) or []] for n in (-1, 0, 1)] == [[1, 0], [1], []]
+    assert log.identity(TABLE) == str(DeltaTable(str(folder)).metadata().id)
+
+
+def of_batch(folder: Path, number: int, rows: int, application: str = "lakehouse/ingest/x/bronze") -> None:
+    once = CommitProperties(app_transactions=[AppTransaction(application, number)])
+    table = pa.table({"_batch_id": [number] * rows})
+    write_deltalake(str(folder), table, mode="append", commit_properties=once)
+
+
+def test_the_files_of_batches_are_those_of_their_commits(tmp_path: Path) -> None:
+    log, folder = DeltaLog(str(tmp_path)), tmp_path / "ops/things"
+    for number in (1, 2, 3):
+        of_batch(folder, number, rows=number)
+    of_batch(folder, 4, rows=7, application="somebody else's")
+    assert [log.rows_of_batch(TABLE, n) for n in (1, 2, 3, 4, 5)] == [1, 2, 3, None, None]
+    assert [f.rows for f in log.batch_files(TABLE, [3, 1]) or []] == [3, 1]
+    assert all((folder / f.path).is_file() for f in log.batch_files(TABLE, [1, 2, 3]) or [])
+    assert log.batch_files(TABLE, []) == []
+    # After a compaction, or a deletion of some rows, the files are others.
+    DeltaTable(str(folder)).optimize.compact()
+    assert log.batch_files(TABLE, [1]) is None
+    of_batch(folder, 6, rows=2)
+    assert log.rows_of_batch(TABLE, 6) == 2
+    DeltaTable(str(folder)).delete("_batch_id = 6")
+    assert log.batch_files(TABLE, [6]) is None
+
+
+def test_a_batch_whose_commit_is_gone_from_the_log_is_not_seen(tmp_path: Path) -> None:
+    folder = tmp_path / "ops/things"
+    for number in (1, 2, 3):
+        of_batch(folder, number, rows=1)
+    DeltaTable(str(folder)).create_checkpoint()
+    for old in (0, 1):
+        (folder / f"_delta_log/{old:020}.json").unlink()
+    log = DeltaLog(str(tmp_path))
+    assert [log.rows_of_batch(TABLE, n) for n in (2, 3)] == [None, 1]

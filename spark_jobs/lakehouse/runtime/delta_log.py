@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +15,14 @@ import pyarrow as pa
 import pyarrow.fs
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import TableNotFoundError
+from deltalake.fs import DeltaStorageHandler
 
 NEWEST_COMMITS = 5
 """How many commits of a table are read at first to find one."""
-MOST_FILES = 1_000
-"""Of more files, Delta finds out better which are to be read."""
+MOST_COMMITS = 100
+"""How many commits of a table are read to find those of a batch."""
+OWN_TRANSACTIONS = "lakehouse/"
+"""How the transactions of batches begin; see ``Batch.transaction``."""
 OWN_SCHEMES = ("", "file", "s3", "s3a", "gs", "az", "abfs", "abfss")
 """The kinds of addresses that deltalake can open by itself."""
 ODD_NAMES = re.compile(r"%[0-9A-Fa-f]{2}|[\[\]\\^|\x00-\x1f]")
@@ -50,13 +53,11 @@ class Commit:
         return Commit(entry["version"], entry["operation"], parameters, metrics, entry.get("userMetadata"))
 
 
-class _File(NamedTuple):
-    """A file of a table. ``only_these``: all of its rows have the value that was asked for; ``marked``: some are gone."""
+class BatchFile(NamedTuple):
+    """A file that a batch has written: its path below the table's folder, decoded, and its number of rows."""
 
     path: str
     rows: int
-    marked: bool
-    only_these: bool
 
 
 class DeltaLog:
@@ -65,6 +66,7 @@ class DeltaLog:
     def __init__(self, location: str) -> None:
         self.location = location.rstrip("/")
         self._tables: dict[str, DeltaTable] = {}
+        self._commits: dict[tuple[str, int], list[dict[str, Any]]] = {}
         self._lock = threading.RLock()
 
     @staticmethod
@@ -83,6 +85,10 @@ class DeltaLog:
         """How Arrow reads a table's files where these are on a disk; None elsewhere."""
         folder = self._folder(table)
         return None if folder is None else pyarrow.fs.SubTreeFileSystem(str(folder), pyarrow.fs.LocalFileSystem())
+
+    def _filesystem(self, table: str) -> pyarrow.fs.FileSystem:
+        on_disk = self.filesystem(table)
+        return on_disk or pyarrow.fs.PyFileSystem(DeltaStorageHandler(self.address(table)))
 
     def _folder(self, table: str) -> Path | None:
         below = table.replace(".", "/")
@@ -164,60 +170,56 @@ class DeltaLog:
         files = self.files(table)
         return sum(files["size_bytes"].to_pylist()) if files.num_rows else 0
 
-    def rows_where(self, table: str, column: str, values: Iterable[int]) -> int | None:
-        """How many rows have one of some values, as far as the statistics of the files tell it.
+    def batch_files(self, table: str, batches: Iterable[int]) -> list[BatchFile] | None:
+        """The files that the commits of some batches have added: those whose transaction has the batch's number.
 
         Returns:
-            None where a file has rows of these values and of others, or rows that are marked as gone.
+            None where that is not to be seen: a batch is not among the newest commits, a file of it is gone, as after a
+            compaction, or has rows that are marked as gone, or files do not have the table's own columns.
         """
-        wanted, rows = set(values), 0
-        for file in self._files_with(table, column, wanted):
-            if file is None or not file.only_these:
-                return None
-            rows += file.rows
-        return rows
-
-    def files_where(self, table: str, column: str, values: Iterable[int]) -> list[str] | None:
-        """The addresses of all files that may have rows with one of some values, decoded.
-
-        Returns:
-            None where the files' columns are not the table's, rows of a file are marked as gone, or there are very many files.
-        """
-        found, files = self.newest(table), list[str]()
-        if (
-            found is None
-            or "delta.columnMapping.mode" in found.metadata().configuration
-            or found.metadata().partition_columns
-        ):
+        found, wanted, files = self.newest(table), set(batches), list[BatchFile]()
+        if found is None or not wanted:
+            return []
+        if "delta.columnMapping.mode" in found.metadata().configuration or found.metadata().partition_columns:
             return None
-        for file in self._files_with(table, column, set(values)):
-            if file is None or file.marked or "://" in file.path or len(files) == MOST_FILES:
+        for version in range(found.version(), max(-1, found.version() - MOST_COMMITS), -1):
+            actions = self._actions(table, version)
+            if actions is None or not wanted:
+                break
+            of = {a["txn"]["version"] for a in actions if "txn" in a and a["txn"]["appId"].startswith(OWN_TRANSACTIONS)}
+            if of & wanted:
+                wanted -= of
+                files += [BatchFile(unquote(add["path"]), _rows(add)) for a in actions if (add := a.get("add"))]
+        current = self.files(table)
+        marks = [name for name in current.column_names if name.startswith("deletionVector")]
+        there = {
+            unquote(f["path"]) for f in current.select(["path", *marks]).to_pylist() if not any(f[m] for m in marks)
+        }
+        return None if wanted or not {f.path for f in files} <= there else files
+
+    def rows_of_batch(self, table: str, batch: int) -> int | None:
+        """How many rows a batch has in a table; None where ``batch_files`` does not see it."""
+        files = self.batch_files(table, [batch])
+        return None if files is None else sum(f.rows for f in files)
+
+    def _actions(self, table: str, version: int) -> list[dict[str, Any]] | None:
+        """What a commit has done; None if its file is gone, as it is some time after a checkpoint."""
+        with self._lock:
+            known = self._commits.get((table, version))
+        if known is None:
+            try:
+                with self._filesystem(table).open_input_stream(f"_delta_log/{version:020}.json") as stream:
+                    known = [json.loads(line) for line in stream.read().splitlines()]
+            except OSError:
                 return None
-            files.append(f"{self.location}/{table.replace('.', '/')}/{unquote(file.path)}")
-        return files
+            with self._lock:
+                self._commits[table, version] = known
+        return known
 
     def schema(self, table: str) -> dict[str, Any]:
         """A table's columns, in the form of Spark's ``StructType.fromJson``."""
         found = self.newest(table)
         return {"type": "struct", "fields": []} if found is None else json.loads(found.schema().to_json())
-
-    def _files_with(self, table: str, column: str, values: set[int]) -> Iterator[_File | None]:
-        """The files that may have rows with one of some values; None for one of which the log does not tell it."""
-        files = self.files(table)
-        least, greatest = f"min.{column}", f"max.{column}"
-        if not files.num_rows:
-            return
-        if not {least, greatest, "num_records"} <= set(files.column_names):
-            yield None
-            return
-        marks = [name for name in files.column_names if name.startswith("deletionVector")]
-        for file in files.select(["path", least, greatest, "num_records", *marks]).to_pylist():
-            low, high, rows = file[least], file[greatest], file["num_records"]
-            if low is None or high is None or rows is None:
-                yield None
-            elif any(low <= value <= high for value in values):
-                marked = any(file[name] is not None for name in marks)
-                yield _File(file["path"], rows, marked, low == high and not marked)
 
     def may_have_rows(self, table: str, expression: str, values: Iterable[str]) -> bool:
         """Whether an expression, in the SQL of DataFusion, has one of some values in any row."""
@@ -227,6 +229,10 @@ class DeltaLog:
         listed = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
         query = f"SELECT 1 FROM t WHERE {expression} IN ({listed}) LIMIT 1"  # noqa: S608
         return pa.table(QueryBuilder().register("t", found).execute(query).read_all()).num_rows > 0
+
+
+def _rows(add: Mapping[str, Any]) -> int:
+    return int(json.loads(add["stats"])["numRecords"])
 
 
 def _is_number(value: object) -> bool:

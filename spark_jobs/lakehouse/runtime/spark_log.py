@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from lakehouse.runtime.delta_log import NEWEST_COMMITS, Commit
+from lakehouse.runtime.delta_log import NEWEST_COMMITS, BatchFile, Commit
 from lakehouse.runtime.journal import Transaction, Where
 from lakehouse.sql import quote
 
@@ -77,14 +77,12 @@ class SparkLog:
                     return commit
         return None
 
-    def rows_where(self, table: str, column: str, values: Iterable[int]) -> int | None:
-        if not self.exists(table):
-            return 0
-        return self.spark().table(self.sql_name(table)).where(F.col(column).isin(list(values))).count()
-
-    def files_where(self, table: str, column: str, values: Iterable[int]) -> list[str] | None:
+    def batch_files(self, table: str, batches: Iterable[int]) -> list[BatchFile] | None:
         """Not known: Delta itself finds the files."""
         return None
+
+    def rows_of_batch(self, table: str, batch: int) -> int | None:
+        return None if self.exists(table) else 0
 
     def schema(self, table: str) -> dict[str, Any]:
         return self.spark().table(self.sql_name(table)).schema.jsonValue() if self.exists(table) else {}
