@@ -56,7 +56,7 @@ def build(landing: str, folder: str, as_of: str) -> None:
             alive = warehouse.read(table).where(~versions.F.col(versions.DELETED))
             known[entity] = alive.select(*contract.keys).distinct()
     frames = gold.read_silver(context, gold.silver_versions(context))
-    gold.publish(context, frames, instant(as_of), None)
+    gold.publish(context, frames, instant(as_of), None, small=False)
 
 
 if __name__ == "__main__":

@@ -175,8 +175,11 @@ class Warehouse:
         name = self.sql_name(table)
         if version == "newest":
             version = self.newest_version(table)
+        files = None if version is None else self.log.snapshot_files(table, version)
         if version is None:
             frame = self.spark.table(name)
+        elif files is not None:
+            frame = self._files(table, files)
         else:
             frame = self.spark.sql(f"SELECT * FROM {name} VERSION AS OF {int(version)}")  # noqa: S608
         return _with_columns(frame, columns)
@@ -190,13 +193,16 @@ class Warehouse:
         if files is None:
             rows = self.read(table, columns)
         else:
-            schema = StructType.fromJson(self.log.schema(table))
-            rows = self.spark.createDataFrame([], schema)
-            if files:
-                folder = f"{self.location}/{table.replace('.', '/')}"
-                rows = self.spark.read.schema(schema).parquet(*[without_patterns(f"{folder}/{f.path}") for f in files])
-            rows = _with_columns(rows, columns)
+            rows = _with_columns(self._files(table, [f.path for f in files]), columns)
         return rows.where(F.col("_batch_id").isin(list(ids)))
+
+    def _files(self, table: str, paths: Sequence[str]) -> DataFrame:
+        """The rows of some files of a table, whose paths are below its folder."""
+        schema = StructType.fromJson(self.log.schema(table))
+        if not paths:
+            return self.spark.createDataFrame([], schema)
+        folder = f"{self.location}/{table.replace('.', '/')}"
+        return self.spark.read.schema(schema).parquet(*[without_patterns(f"{folder}/{path}") for path in paths])
 
     def read_or_empty(self, table: str, ddl: str, *, version: int | Literal["newest"] | None = None) -> DataFrame:
         """The table with at least the given columns, or no rows of them while it does not exist; see ``read``."""

@@ -132,9 +132,13 @@ def _rows_of(context: Context, name: str, as_of: datetime) -> DataFrame:
 
 
 def publish(
-    context: Context, frames: Mapping[str, DataFrame], as_of: datetime, changed: Changed | None
+    context: Context, frames: Mapping[str, DataFrame], as_of: datetime, changed: Changed | None, *, small: bool
 ) -> dict[str, int]:
-    """Replace the snapshot of an instant in every gold table, each in one commit; returns the rows written."""
+    """Replace the snapshot of an instant in every gold table, each in one commit; returns the rows written.
+
+    Args:
+        small: what is written fits into memory, from which it is taken sooner than it is read again.
+    """
     report = context.report
     then = activity(frames, as_of)
     if changed is None:
@@ -156,13 +160,17 @@ def publish(
             context, products.category_preferences(theirs), "category_preferences", base, changed.movers, as_of
         )
     rows: dict[str, int] = {}
+    kept: list[DataFrame] = []
 
     def write(name: str, frame: DataFrame) -> DataFrame:
         """Write a table's snapshot; returns it as it was written."""
+        frame = _typed(context.contracts[name], frame)
+        if small:
+            kept.append(frame.persist())
         with report.step(f"publish {name}"):
             rows[f"gold.{name}"] = _replace(context, context.contracts[name], frame, as_of)
         report.say(f"{name}: {rows[f'gold.{name}']:,} rows as of {as_of.isoformat()}")
-        return _rows_of(context, name, as_of)
+        return frame if small else _rows_of(context, name, as_of)
 
     # What follows from a table is made from what was written: to keep a large snapshot takes longer than to read it.
     def publish_products() -> None:
@@ -181,6 +189,8 @@ def publish(
     try:
         side_by_side([publish_products, publish_customers])
     finally:
+        for frame in kept:
+            frame.unpersist()
         if theirs is not None:
             theirs.unpersist()
     return rows
@@ -198,12 +208,17 @@ def _others(rows: DataFrame, whom: DataFrame) -> DataFrame:
     return rows.join(whom, whom.columns, "left_anti")
 
 
+def _typed(contract: Contract, frame: DataFrame) -> DataFrame:
+    """The columns that a table has, in its types."""
+    columns = [F.col(c.name).cast(c.type).alias(c.name) for c in contract.columns]
+    return frame.select(*columns, *[F.col(n).cast(t).alias(n) for n, t in KEPT.get(contract.name, {}).items()])
+
+
 def _replace(context: Context, contract: Contract, frame: DataFrame, as_of: datetime) -> int:
-    table, kept = f"gold.{contract.name}", KEPT.get(contract.name, {})
-    typed = frame.select(*[F.col(c.name).cast(c.type).alias(c.name) for c in contract.columns], *kept)
-    ddl = ", ".join([contract.ddl(), *(f"{name} {type_}" for name, type_ in kept.items())])
+    table = f"gold.{contract.name}"
+    ddl = ", ".join([contract.ddl(), *(f"{n} {t}" for n, t in KEPT.get(contract.name, {}).items())])
     context.warehouse.create(table, ddl, contract.partition_by)
     moment = as_of.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    rows = context.warehouse.replace(typed, table, f"as_of = TIMESTAMP '{moment}'")
+    rows = context.warehouse.replace(frame, table, f"as_of = TIMESTAMP '{moment}'")
     context.report.count(table, rows_written=rows)
     return rows

@@ -17,6 +17,8 @@ from lakehouse.session import BYTES_OF_STORED_ROW, prepare
 AUTO, CHANGED, ALL = "auto", "changed", "all"
 SMALL_BYTES = 64 * 1024 * 1024
 """Events below this size are computed anew sooner than it is found out which of them have changed."""
+KEPT_BYTES = 16 * 1024 * 1024
+"""Events below this size are kept in memory, and what is written of them too."""
 MOST_SNAPSHOTS = 1_000
 
 
@@ -51,11 +53,14 @@ def run(context: Context) -> None:
         frames = gold.read_silver(context, versions)
         events = sum(context.warehouse.size(gold.silver_table(e)) for e in ("transactions", "interactions"))
         prepare(context.warehouse.spark, events / BYTES_OF_STORED_ROW)
+        if small := events < KEPT_BYTES:
+            # Each table of gold looks at them; to ask Delta for their files takes longer than to keep them.
+            frames = {entity: frame.persist() for entity, frame in frames.items()}
         _tell_stale(context, snapshots, versions, units, batches[0])
         for batch in batches:
             as_of = instant(batch.unit)
             changed, recomputed = _changed(context, snapshots, frames, versions, as_of, good, torn, events)
-            rows = gold.publish(context, frames, as_of, changed)
+            rows = gold.publish(context, frames, as_of, changed, small=small)
             if changed is not None:
                 changed.unpersist()
             everyone = rows["gold.customer_features"]
@@ -70,6 +75,8 @@ def run(context: Context) -> None:
                 _expire(context, snapshots, batch, again=bool(interrupted))
             progress.finish(batch, rows=rows)
             progress.commit()
+        for frame in frames.values():
+            frame.unpersist()
     for t in sorted(asked - set(units)):
         context.report.say(f"the snapshot as of {t.isoformat()} is up to date")
 

@@ -124,7 +124,8 @@ def upsert(
             if inserted is not None:
                 return {"inserted": inserted, "updated": 0, "deleted": 0}
         return warehouse.merge(rows, table, how.keys, how.clauses, how.within)
-    if how.few and warehouse.size(table) > SMALL_BYTES:
+    # Rows that are never deleted are mostly new.
+    if how.few and (warehouse.size(table) > SMALL_BYTES or how.delete_when is None):
         if before is None:
             before = how.belonging(rows, warehouse.read(table, version="newest"))
         return _upsert_few(warehouse, rows, table, how, before, transaction)

@@ -19,6 +19,8 @@ from deltalake.fs import DeltaStorageHandler
 
 NEWEST_COMMITS = 5
 """How many commits of a table are read at first to find one."""
+SMALL_BYTES, SMALL_FILES = 64 * 1024 * 1024, 200
+"""Of a table up to this size, it is sooner read whole than found out which of its files are needed."""
 MOST_COMMITS = 100
 """How many commits of a table are read to find those of a batch."""
 OWN_TRANSACTIONS = "lakehouse/"
@@ -180,7 +182,8 @@ class DeltaLog:
         found, wanted, files = self.newest(table), set(batches), list[BatchFile]()
         if found is None or not wanted:
             return []
-        if "delta.columnMapping.mode" in found.metadata().configuration or found.metadata().partition_columns:
+        current = self._whole_files(table, found)
+        if current is None:
             return None
         for version in range(found.version(), max(-1, found.version() - MOST_COMMITS), -1):
             actions = self._actions(table, version)
@@ -190,12 +193,26 @@ class DeltaLog:
             if of & wanted:
                 wanted -= of
                 files += [BatchFile(unquote(add["path"]), _rows(add)) for a in actions if (add := a.get("add"))]
-        current = self.files(table)
-        marks = [name for name in current.column_names if name.startswith("deletionVector")]
-        there = {
-            unquote(f["path"]) for f in current.select(["path", *marks]).to_pylist() if not any(f[m] for m in marks)
-        }
-        return None if wanted or not {f.path for f in files} <= there else files
+        return None if wanted or not {f.path for f in files} <= set(current) else files
+
+    def snapshot_files(self, table: str, version: int) -> list[str] | None:
+        """The paths of a small table's files, if they are all that there is to its newest version, and this is the given one."""
+        found = self.newest(table)
+        if found is None or found.version() != version or self.size(table) > SMALL_BYTES:
+            return None
+        files = self._whole_files(table, found)
+        return None if files is None or len(files) > SMALL_FILES or len(files) < self.files(table).num_rows else files
+
+    def _whole_files(self, table: str, found: DeltaTable) -> list[str] | None:
+        """The paths of the files of which no row is marked as gone; None where files do not have the table's own columns."""
+        if "delta.columnMapping.mode" in found.metadata().configuration or found.metadata().partition_columns:
+            return None
+        files = self.files(table)
+        marks = [name for name in files.column_names if name.startswith("deletionVector")]
+        return [
+            unquote(f["path"]) for f in files.select(["path", *marks]).to_pylist()
+            if not any(f[mark] is not None for mark in marks)
+        ]  # fmt: skip
 
     def rows_of_batch(self, table: str, batch: int) -> int | None:
         """How many rows a batch has in a table; None where ``batch_files`` does not see it."""

@@ -81,6 +81,10 @@ class SparkLog:
         """Not known: Delta itself finds the files."""
         return None
 
+    def snapshot_files(self, table: str, version: int) -> list[str] | None:
+        """Not known: Delta itself finds the files."""
+        return None
+
     def rows_of_batch(self, table: str, batch: int) -> int | None:
         return None if self.exists(table) else 0
 

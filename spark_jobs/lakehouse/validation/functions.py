@@ -7,6 +7,7 @@ that the contract rejects the row and says from what the value could not be comp
 
 from __future__ import annotations
 
+from threading import Lock
 from weakref import WeakSet
 
 from pyspark.sql import SparkSession
@@ -25,10 +26,12 @@ END
 """
 
 _have: WeakSet[SparkSession] = WeakSet()
+_registering = Lock()
 
 
 def register(spark: SparkSession) -> None:
     """Have a session know them."""
-    if spark not in _have:
-        spark.sql(COMPUTED)
-        _have.add(spark)
+    with _registering:
+        if spark not in _have:
+            spark.sql(COMPUTED)
+            _have.add(spark)

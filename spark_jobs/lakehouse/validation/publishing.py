@@ -186,8 +186,13 @@ def _publish(
             if corrupt:
                 unparsed = mapping.raw_rows(bronze.where(is_corrupt(bronze)))
                 bad = bad.unionByName(quarantine.corrupt_rows(unparsed, places, *facts))
-            held = _append(context, bad, kept, batch)
-            broken = _listing(context, kept, batch, list(broken), F.col("reasons.rule"))
+            reasons = Observation(f"{source.name} {name} {batch.batch_id} reasons")
+            counts = _counts(list(broken), F.col("reasons.rule"))
+            held = _append(context, bad.observe(reasons, F.count(F.lit(1)).alias("rows"), *counts), kept, batch)
+            broken = {rule: reasons.get[rule] for rule in broken}
+            if reasons.get["rows"] != held:
+                # As above.
+                broken = _listing(context, kept, batch, list(broken), F.col("reasons.rule"))
     with report.step(f"balance {name}"):
         if (wrote, held) != (total - rejected, rejected):
             # A task that Spark ran twice is counted twice while it writes, but its rows are committed once.
@@ -246,10 +251,13 @@ def _listing(context: Context, table: str, batch: Batch, names: list[str], liste
     """How many of a batch's rows in a table list each of some names."""
     if not names:
         return {}
-    counts = [F.count_if(F.array_contains(listed, name)).alias(name) for name in names]
-    there = context.warehouse.batches(table, [batch.batch_id]).agg(*counts).first()
+    there = context.warehouse.batches(table, [batch.batch_id]).agg(*_counts(names, listed)).first()
     assert there is not None
     return there.asDict()
+
+
+def _counts(names: list[str], listed: Column) -> list[Column]:
+    return [F.count_if(F.array_contains(listed, name)).alias(name) for name in names]
 
 
 def _recount(checked: DataFrame) -> tuple[int, int]:
