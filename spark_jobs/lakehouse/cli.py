@@ -305,6 +305,8 @@ def named(error: BaseException) -> LakehouseError | None:
     conflict = re.search(r"\[(DELTA_CONCURRENT\w*|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED)", str(error))
     if conflict:
         return TryAgain(f"a concurrent writer won ({conflict[1]})", todo="Run it again.")
+    if type(error).__name__ == "CommitFailedError":
+        return TryAgain(f"a concurrent writer won ({_first_line(error)})", todo="Run it again.")
     if type(error).__name__ in ("Py4JNetworkError", "ConnectionRefusedError", "ConnectionResetError"):
         return ServiceUnavailable(f"the connection to Spark is gone ({_first_line(error)})", todo="Run it again.")
     if re.search(r"stopped SparkContext|SparkContext (was shut down|has been shutdown)", str(error)):

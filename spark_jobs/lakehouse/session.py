@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
@@ -67,10 +68,19 @@ def prepare(spark: SparkSession, rows: float = math.inf) -> None:
         spark.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN" if rows <= LITTLE_ROWS else "FALLBACK")
 
 
-def rewrite_changed_files(spark: SparkSession, whole: bool) -> None:
-    """Have a MERGE write a file anew in which a row changes, or mark the row in it, which takes five more queries."""
-    if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
-        spark.conf.set("spark.databricks.delta.merge.deletionVectors.persistent", str(not whole).lower())
+@contextmanager
+def rewriting_changed_files(spark: SparkSession, whole: bool) -> Iterator[None]:
+    """Within, a MERGE writes a file anew in which a row changes; or else marks the row in it, which takes five more queries."""
+    name = "spark.databricks.delta.merge.deletionVectors.persistent"
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        yield
+        return
+    before = spark.conf.get(name, "true") or "true"
+    spark.conf.set(name, str(not whole).lower())
+    try:
+        yield
+    finally:
+        spark.conf.set(name, before)
 
 
 def application_id(spark: SparkSession) -> str | None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from pyspark.sql import functions as F
-
 from lakehouse import progress, retention
 from lakehouse.cli import Context
 from lakehouse.contracts import Contract
@@ -38,7 +36,8 @@ def run(context: Context) -> None:
     for table in sorted(set(wanted) - {t for t, n in needs.items() if n.optimize}):
         _tell(context, table, needs[table], "")
     urgent = sorted((t for t in needs if needs[t].optimize), key=lambda t: -needs[t].urgency)
-    prepare(context.warehouse.spark, max((needs[t].layout.size for t in urgent), default=0) / BYTES_OF_STORED_ROW)
+    if urgent:
+        prepare(context.warehouse.spark, max(needs[t].layout.size for t in urgent) / BYTES_OF_STORED_ROW)
     side_by_side([partial(_optimize, context, t, wanted[t], needs[t], deadline) for t in urgent])
     if context.args.vacuum and not context.args.dry_run:
         side_by_side([partial(_vacuum, context, table) for table in wanted])
@@ -63,20 +62,11 @@ def _inspect(context: Context, table: str, contract: Contract | None, needs: dic
 
 def inspect(warehouse: Warehouse, table: str) -> Layout:
     """What the log of a table tells of its files; none of them is read."""
-    name = warehouse.sql_name(table)
-    detail = warehouse.spark.sql(f"DESCRIBE DETAIL {name}").select("sizeInBytes", "partitionColumns").first()
-    assert detail is not None
-    history = warehouse.spark.sql(f"DESCRIBE HISTORY {name} LIMIT {COMMITS}")
-    # Of the parameters only this: the condition of a MERGE may be long.
-    parameters = F.map_filter("operationParameters", lambda name, _: name == "zOrderBy").alias("parameters")
-    commits = [
-        commit(row["operation"], row["parameters"] or {}, row["operationMetrics"] or {})
-        for row in history.orderBy(F.desc("version")).select("operation", parameters, "operationMetrics").collect()
-    ]
-    rows = warehouse.read(table)
-    # Answered by the log, too; asked for only where it says something.
-    number = rows.count() if any(c.rows_marked for c in commits) else 0
-    return layout(rows.inputFiles(), len(detail["partitionColumns"]), detail["sizeInBytes"], commits, number)
+    log = warehouse.log
+    commits = [commit(c.operation, c.parameters, c.metrics) for c in log.commits(table, COMMITS)]
+    # Asked for only where it says something.
+    rows = log.rows(table) if any(c.rows_marked for c in commits) else 0
+    return layout(log.paths(table), len(log.partition_columns(table)), log.size(table), commits, rows)
 
 
 def _optimize(context: Context, table: str, contract: Contract | None, wanted: Need, deadline: float) -> None:

@@ -15,7 +15,7 @@ from lakehouse.merging.upserts import SMALL_BYTES, Upsert, upsert
 from lakehouse.parallel import side_by_side
 from lakehouse.progress import DONE, Batch, Progress
 from lakehouse.runtime.journal import Transaction
-from lakehouse.session import LITTLE_ROWS, prepare, rewrite_changed_files
+from lakehouse.session import LITTLE_ROWS, prepare, rewriting_changed_files
 from lakehouse.sql import quote
 from lakehouse.tables import Warehouse
 
@@ -40,8 +40,9 @@ def run(context: Context) -> None:
         rows = (staged[i].get(f"staged.{b.unit}", 0) for b in batches for i in b.inputs if i in staged)
         prepare(context.warehouse.spark, sum(rows))
         tables = [table for b in batches for table in (f"silver.{b.unit}", f"silver.{b.unit}_history")]
-        rewrite_changed_files(context.warehouse.spark, max(map(context.warehouse.size, tables)) <= SMALL_BYTES)
-        side_by_side([partial(merge_in_order, [b for b in batches if b.unit == name]) for name in wanted])
+        small = max(map(context.warehouse.size, tables)) <= SMALL_BYTES
+        with rewriting_changed_files(context.warehouse.spark, small):
+            side_by_side([partial(merge_in_order, [b for b in batches if b.unit == name]) for name in wanted])
     finally:
         progress.commit()
 

@@ -167,6 +167,22 @@ class DeltaLog:
         found = self.newest(table)
         return pa.table({}) if found is None else pa.table(found.get_add_actions(flatten=True))
 
+    def paths(self, table: str) -> list[str]:
+        """The paths of the files below the table's folder, as the log has them."""
+        return self.files(table)["path"].to_pylist() if self.exists(table) else []
+
+    def partition_columns(self, table: str) -> list[str]:
+        found = self.newest(table)
+        return [] if found is None else list(found.metadata().partition_columns)
+
+    def rows(self, table: str) -> int:
+        """How many rows there are, but for those that are marked as gone."""
+        found = self.newest(table)
+        if found is None:
+            return 0
+        counted = pa.table(QueryBuilder().register("t", found).execute("SELECT count(*) AS n FROM t").read_all())
+        return counted["n"][0].as_py()
+
     def size(self, table: str) -> int:
         """Bytes of the newest version; 0 while there is none."""
         files = self.files(table)
@@ -207,12 +223,13 @@ class DeltaLog:
         """The paths of the files of which no row is marked as gone; None where files do not have the table's own columns."""
         if "delta.columnMapping.mode" in found.metadata().configuration or found.metadata().partition_columns:
             return None
-        files = self.files(table)
-        marks = [name for name in files.column_names if name.startswith("deletionVector")]
-        return [
-            unquote(f["path"]) for f in files.select(["path", *marks]).to_pylist()
-            if not any(f[mark] is not None for mark in marks)
-        ]  # fmt: skip
+        marked = set[str]()
+        if "deletionVectors" in (found.protocol().reader_features or ()):
+            # Their addresses are of another form than paths; a file's name is its own.
+            addresses = pa.table(found.deletion_vectors())["filepath"].to_pylist()
+            marked = {unquote(address).rpartition("/")[2] for address in addresses}
+        paths = [unquote(path) for path in self.files(table)["path"].to_pylist()]
+        return [path for path in paths if path.rpartition("/")[2] not in marked]
 
     def rows_of_batch(self, table: str, batch: int) -> int | None:
         """How many rows a batch has in a table; None where ``batch_files`` does not see it."""

@@ -50,6 +50,15 @@ class SparkLog:
     def size(self, table: str) -> int:
         return int(self._detail(table, "sizeInBytes") or 0) if self.exists(table) else 0
 
+    def paths(self, table: str) -> list[str]:
+        return self.spark().table(self.sql_name(table)).inputFiles() if self.exists(table) else []
+
+    def partition_columns(self, table: str) -> list[str]:
+        return list(self._detail(table, "partitionColumns")) if self.exists(table) else []
+
+    def rows(self, table: str) -> int:
+        return self.spark().table(self.sql_name(table)).count() if self.exists(table) else 0
+
     def columns(self, table: str) -> list[str]:
         return self.spark().table(self.sql_name(table)).columns if self.exists(table) else []
 
@@ -95,7 +104,7 @@ class SparkLog:
         """Not looked for: whoever has Spark at work asks it for the rows themselves."""
         return self.exists(table)
 
-    def _detail(self, table: str, name: str) -> str | None:
+    def _detail(self, table: str, name: str) -> Any:
         detail = self.spark().sql(f"DESCRIBE DETAIL {self.sql_name(table)}").select(name).first()
         return None if detail is None else detail[name]
 
