@@ -60,7 +60,7 @@ def by_entity(title: str, columns: tuple[str, ...], folder: Path, query: str) ->
     for entity in ENTITIES:
         if (folder / entity).exists():
             kept = DeltaTable(str(folder / entity)).to_pyarrow_dataset()  # noqa: F841
-            for row in duckdb.sql(query).fetchall():
+            for row in duckdb.execute(query).fetchall():
                 table.add_row(entity, *[f"{v:,}" if isinstance(v, int) else escape(v[:160]) for v in row])
     return table
 
@@ -117,6 +117,7 @@ def show_gold(warehouse: Path) -> None:
             continue
         gold = DeltaTable(str(path)).to_pyarrow_dataset()  # noqa: F841
         newest = duckdb.sql("FROM gold WHERE as_of = (SELECT max(as_of) FROM gold)")
+        assert newest is not None
         result = newest.order(order).limit(5).project(columns)
         table = Table(title=f"gold.{name}, top 5", title_justify="left")
         for column in result.columns:

@@ -18,8 +18,6 @@ sys.path.insert(0, str(ROOT / "plugins"))
 
 from lakehouse_airflow import lake  # noqa: E402
 
-SIZE = {"width": 1280, "height": 860}
-
 
 def pages(warehouse: str, reports: Path) -> dict[str, tuple[str, str]]:
     """(address below Airflow's, a heading that is there when it is ready) by the picture's name, of what the warehouse has."""
@@ -74,7 +72,7 @@ def main() -> int:
         with Airflow(Path(home), environment) as airflow, sync_playwright() as playwright:
             airflow.wait_for("medallion_batch")
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-            page = browser.new_page(viewport=SIZE, color_scheme="light")
+            page = browser.new_page(viewport={"width": 1280, "height": 860}, color_scheme="light")
             page.goto(f"{airflow.url}/lakehouse/")
             page.get_by_role("heading", name="Overview").wait_for(timeout=120_000)
             for name, (address, heading) in wanted.items():

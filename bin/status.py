@@ -34,8 +34,9 @@ LONG = {"run": 26}
 def table(title: str, columns: Iterable[str], right: Iterable[str] = ()) -> Table:
     made = Table(title=title, title_justify="left")
     for column in columns:
-        justify = "right" if column in right else "left"
-        made.add_column(column, justify=justify, overflow="fold", max_width=LONG.get(column))
+        made.add_column(
+            column, justify="right" if column in right else "left", overflow="fold", max_width=LONG.get(column)
+        )
     return made
 
 

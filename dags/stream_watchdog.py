@@ -67,7 +67,7 @@ with DAG(
 ) as dag:
 
     @task(task_id="look")
-    def look(restart_command: str, params: dict | None = None) -> list[str]:  # type: ignore[type-arg]
+    def look(restart_command: str, params: dict | None = None) -> list[str]:
         """Fail with what is wrong."""
         import shlex
         import subprocess

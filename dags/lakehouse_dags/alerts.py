@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference
+from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference  # type: ignore[attr-defined]  # loaded when asked for
 
 from lakehouse_dags.settings import ROOT, Settings
 

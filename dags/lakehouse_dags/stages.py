@@ -35,7 +35,7 @@ LINEAGE_LISTENER = "io.openlineage.spark.agent.OpenLineageSparkListener"
 
 def spark_conf(settings: Settings) -> dict[str, str]:
     """Where Spark tells what it does: to the event log, to the lineage server."""
-    conf = {}
+    conf: dict[str, str] = {}
     if settings.event_log:
         conf |= {"spark.eventLog.enabled": "true", "spark.eventLog.dir": settings.event_log}
     if settings.openlineage_jar:

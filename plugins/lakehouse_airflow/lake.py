@@ -21,6 +21,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError
 from deltalake.fs import DeltaStorageHandler
+from pyarrow.fs import FileSelector, PyFileSystem
 
 LAYERS = ("bronze", "staged", "quarantine", "silver", "gold", "ops")
 STAGES = ("ingest", "validate", "merge", "featurize", "optimize")
@@ -140,7 +141,7 @@ class Lake:
             logs = Path(self.warehouse).glob("*/*/_delta_log")
             found = [(log.parent.parent.name, log.parent.name) for log in logs]
         else:
-            files = DeltaStorageHandler(self.warehouse).get_file_info_selector("", True, True)
+            files = PyFileSystem(DeltaStorageHandler(self.warehouse)).get_file_info(FileSelector("", recursive=True))
             paths = [f.path.strip("/").split("/") for f in files]
             found = [(p[0], p[1]) for p in paths if len(p) > 2 and p[2] == "_delta_log"]
         return [f"{layer}.{table}" for layer, table in sorted({f for f in found if f[0] in LAYERS})]
@@ -194,7 +195,7 @@ class Lake:
 
     def columns(self, name: str) -> list[tuple[str, str]]:
         """(name, type) of a table's columns."""
-        return [(f.name, str(pa.field(f).type)) for f in self.opened(name).schema().to_arrow()]
+        return [(f.name, str(f.type)) for f in pa.schema(self.opened(name).schema().to_arrow())]
 
     def quarantined(self, entity: str, rule: str, first: int, most: int) -> list[dict[str, Any]]:
         """Rows that nobody has decided upon and that have a reason, the newest first: id, raw, reasons."""

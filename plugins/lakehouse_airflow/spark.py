@@ -60,7 +60,7 @@ class SparkStageOperator(SparkSubmitOperator):
         self.on_cluster = on_cluster
         self.report_path = report_path
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:  # type: ignore[override]  # the provider's own returns nothing
         self._check_connection()
         report = Path(self.report_path)
         clear_away(self.report_path)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ def warehouse(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_state_is_what_the_tables_say(warehouse: Path) -> None:
-    state = Lake(str(warehouse)).state()
+@pytest.mark.parametrize("address", [str, Path.as_uri], ids=["folder", "address"])
+def test_the_state_is_what_the_tables_say(warehouse: Path, address: Callable[[Path], str]) -> None:
+    state = Lake(address(warehouse)).state()
     clicks = state.tables["bronze.clicks"]
     files = list((warehouse / "bronze/clicks").glob("*.parquet"))
     assert (clicks.version, clicks.rows, clicks.files, clicks.layer) == (1, 3, 2, "bronze")

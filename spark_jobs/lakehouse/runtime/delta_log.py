@@ -202,8 +202,8 @@ class DeltaLog:
         if current is None:
             return None
         for version in range(found.version(), max(-1, found.version() - MOST_COMMITS), -1):
-            actions = self._actions(table, version)
-            if actions is None or not wanted:
+            actions = self._actions(table, version) if wanted else None
+            if actions is None:
                 break
             of = {a["txn"]["version"] for a in actions if "txn" in a and a["txn"]["appId"].startswith(OWN_TRANSACTIONS)}
             if of & wanted:
