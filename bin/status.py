@@ -25,7 +25,7 @@ from lakehouse_airflow.stream import heard  # noqa: E402
 from lakehouse_airflow.suite import ConfigurationError, Contracts  # noqa: E402
 from lakehouse_airflow.wording import ago, size  # noqa: E402
 
-MOST_REASONS, MOST_SNAPSHOTS = 10, 5
+MAX_REASONS, MAX_SNAPSHOTS = 10, 5
 WRONG = {"failed", "stale", "late", "expired", "down", "pausing", "silent"}
 LONG = {"run": 26}
 """Columns that take no more than so many characters a line, whatever is in them."""
@@ -87,9 +87,9 @@ def _quarantined(report: dict[str, Any]) -> list[str]:
 
 def quarantine(found: lake.State) -> Table:
     made = table("Quarantine: rows that nobody has decided upon, by reason", ("entity", "reason", "rows"), ("rows",))
-    for r in found.reasons[:MOST_REASONS]:
+    for r in found.reasons[:MAX_REASONS]:
         made.add_row(r["entity"], escape(r["rule"]), f"{r['rows']:,}")
-    if more := found.reasons[MOST_REASONS:]:
+    if more := found.reasons[MAX_REASONS:]:
         made.add_row("", f"{len(more)} more reasons", f"{sum(r['rows'] for r in more):,}")
     return made
 
@@ -103,11 +103,11 @@ def refused(found: lake.State) -> Table:
 
 def snapshots(found: lake.State, now: datetime) -> Table:
     made = table("Snapshots of gold, the latest first", ("as of", "state", "customers", "made", "why"), ("customers",))
-    for s in found.snapshots[:MOST_SNAPSHOTS]:
+    for s in found.snapshots[:MAX_SNAPSHOTS]:
         as_of = f"{s['as_of']:%Y-%m-%d %H:%M}"
         made.add_row(as_of, state(s["state"]), f"{s['customers']:,}", ago(s["made_at"], now), escape(s["reason"] or ""))
-    if len(found.snapshots) > MOST_SNAPSHOTS:
-        made.add_row(f"{len(found.snapshots) - MOST_SNAPSHOTS} more")
+    if len(found.snapshots) > MAX_SNAPSHOTS:
+        made.add_row(f"{len(found.snapshots) - MAX_SNAPSHOTS} more")
     return made
 
 

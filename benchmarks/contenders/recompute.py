@@ -52,7 +52,7 @@ def build(landing: str, folder: str, as_of: str) -> None:
             warehouse.overwrite(versions.earliest(accepted, contract), f"silver.{entity}")
         else:
             table = f"silver.{entity}_history"
-            warehouse.overwrite(versions.fold(versions.as_versions(accepted, contract), contract), table)
+            warehouse.overwrite(versions.build_scd2(versions.as_versions(accepted, contract), contract), table)
             alive = warehouse.read(table).where(~versions.F.col(versions.DELETED))
             known[entity] = alive.select(*contract.keys).distinct()
     frames = gold.read_silver(context, gold.silver_versions(context))

@@ -20,7 +20,7 @@ from lakehouse.tables import Warehouse
 TABLE = "ops.progress"
 CORRUPT_ROWS = "corrupt"
 """Beside the rows that an ingested batch has in bronze: how many of them cannot be read."""
-MOST_TRIES = 10
+MAX_TRIES = 10
 """How often a plan is made anew when others of the same stage, for other units, were quicker."""
 PLANNED, DONE, REFUSED, DISCARDED, VOID = "planned", "done", "refused", "discarded", "void"
 
@@ -134,7 +134,7 @@ class Progress:
             TryAgain: another run planned for the same unit at the same time.
         """
         wanted = [(unit, tuple(sorted(inputs))) for unit, inputs in work]
-        for _ in range(MOST_TRIES if wanted else 0):
+        for _ in range(MAX_TRIES if wanted else 0):
             batches = [
                 Batch(self._stage, unit, n, inputs, detail=detail)
                 for n, (unit, inputs) in enumerate(wanted, start=self._last_id + 1)

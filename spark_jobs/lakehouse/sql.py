@@ -39,17 +39,17 @@ def literal(value: object) -> str:
     raise TypeError(f"no SQL literal for {type(value).__name__}")
 
 
-def same_key(keys: Sequence[str], within: tuple[object, object] | None, among: Sequence[object] = ()) -> str:
+def same_key(keys: Sequence[str], key_range: tuple[object, object] | None, among: Sequence[object] = ()) -> str:
     """SQL that joins ``t`` and ``s`` by key.
 
     Args:
-        within: files of ``t`` whose first key is out of this range are not read.
+        key_range: files of ``t`` whose first key is out of this range are not read.
         among: rows of ``t`` whose first key is none of these are left out before the join. All keys of ``s`` must be in it, or
             it is empty: a key that is missing would be taken for new.
     """
     on = [f"t.{quote(k)} = s.{quote(k)}" for k in keys]
-    if within is not None:
-        on.append(f"t.{quote(keys[0])} BETWEEN {literal(within[0])} AND {literal(within[1])}")
+    if key_range is not None:
+        on.append(f"t.{quote(keys[0])} BETWEEN {literal(key_range[0])} AND {literal(key_range[1])}")
     if among:
         on.append(f"t.{quote(keys[0])} IN ({', '.join(map(literal, among))})")
     return " AND ".join(on)

@@ -298,7 +298,7 @@ class Warehouse:
         table: str,
         keys: Sequence[str],
         clauses: str,
-        within: tuple[object, object] | None = None,
+        key_range: tuple[object, object] | None = None,
         among: Sequence[object] = (),
     ) -> dict[str, int]:
         """One MERGE of rows into a table by key; no version is written when it changes nothing.
@@ -306,7 +306,7 @@ class Warehouse:
         Args:
             rows: at most one row a key.
             clauses: its WHEN clauses, over ``t`` (the table) and ``s`` (the rows).
-            within: the least and the greatest value of the first key in ``rows``: files of the table
+            key_range: the least and the greatest value of the first key in ``rows``: files of the table
                 with no key between them are not read.
             among: all values of the first key in ``rows``, or none: other rows of the table are not shuffled.
 
@@ -318,7 +318,7 @@ class Warehouse:
         """
         view = f"rows_for_{table.replace('.', '_')}"
         rows.createOrReplaceTempView(view)
-        on = same_key(keys, within, among)
+        on = same_key(keys, key_range, among)
         statement = f"MERGE INTO {self.sql_name(table)} t USING {quote(view)} s ON {on} {clauses}"
         version = self.log.version_to_compare(table)
         try:

@@ -33,7 +33,7 @@ def history_ddl(contract: Contract) -> str:
 def as_known_by(history: DataFrame, contract: Contract, known_by: datetime) -> DataFrame:
     """The history as it would be had nothing been delivered at or after an instant."""
     delivered = F.col(f"{SEQUENCE}.received") < F.lit(known_by)
-    return fold(unfold(history, contract).where(delivered), contract)
+    return build_scd2(explode_versions(history, contract).where(delivered), contract)
 
 
 def history_columns(contract: Contract) -> list[str]:
@@ -63,7 +63,7 @@ def as_versions(staged: DataFrame, contract: Contract) -> DataFrame:
     )
 
 
-def unfold(history: DataFrame, contract: Contract) -> DataFrame:
+def explode_versions(history: DataFrame, contract: Contract) -> DataFrame:
     """A history's intervals as the versions they were made from."""
     return history.select(*contract.keys, *contract.merged_by("latest"), DELETED, F.explode(SEEN).alias("seen")).select(
         *contract.keys,
@@ -74,11 +74,11 @@ def unfold(history: DataFrame, contract: Contract) -> DataFrame:
     )
 
 
-def fold(versions: DataFrame, contract: Contract) -> DataFrame:
+def build_scd2(versions: DataFrame, contract: Contract) -> DataFrame:
     """The history of each key: intervals in which its latest columns did not change.
 
     Args:
-        versions: ``as_versions`` and ``unfold``, in any order, repeated or not.
+        versions: ``as_versions`` and ``explode_versions``, in any order, repeated or not.
 
     Returns:
         ``history_columns``; per key, the first interval has ``_first``, the last has no

@@ -46,7 +46,7 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pipel
         if entity == "interactions":
             silver, table = versions.earliest(staged, contract), "interactions"
         else:
-            silver, table = versions.fold(versions.as_versions(staged, contract), contract), f"{entity}_history"
+            silver, table = versions.build_scd2(versions.as_versions(staged, contract), contract), f"{entity}_history"
         silver.write.format("delta").save(str(pipeline.path(f"silver.{table}")))
     frames = gold.read_silver(context, gold.silver_versions(context))
     gold.publish(context, frames, instant(AS_OF), None, small=True)

@@ -351,7 +351,7 @@ def test_auto_loader_does_not_start_again_where_new_columns_are_forbidden_nor_fo
     deliver(pipeline, "a.csv", "id,new\n1,k\n")
     starts: list[int] = []
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(auto_loader, "MOST_STARTS", 3)
+        m.setattr(auto_loader, "MAX_STARTS", 3)
         with pytest.raises(error, match=message):
             load_by_stand_in(pipeline, tmp_path, meeting_new_columns(9, starts))
     assert starts == expected

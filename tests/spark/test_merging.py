@@ -44,10 +44,13 @@ def test_merged_in_any_batches_any_versions_give_what_the_model_gives(
         before = {row[0] for row in model.current(seen)}
         seen |= set(batch)
         after = {row[0] for row in model.current(seen)}
-        how = {"few": shuffled.random() < 0.7, "transaction": shuffled.choice([None, Transaction("merge", number)])}
+        how = {
+            "is_small": shuffled.random() < 0.7,
+            "transaction": shuffled.choice([None, Transaction("merge", number)]),
+        }
         unpinned_reads.clear()
         done = merge(silver, CUSTOMERS, NewVersions(frame(spark, batch), (min(keys), max(keys)), **how))
-        assert not (how["few"] and unpinned_reads), "what is persisted of them is computed again after each write"
+        assert not (how["is_small"] and unpinned_reads), "what is persisted of them is computed again after each write"
         assert (done["inserted"], done["deleted"]) == (len(after - before), len(before - after))
     assert model.rows_of_history(silver.read("silver.customers_history")) == model.history(set(rows))
     assert model.rows_of_current(silver.read("silver.customers")) == model.current(set(rows))
@@ -68,9 +71,11 @@ def test_a_merge_killed_before_either_last_commit_and_done_again_is_never_killed
     second = [version("a", 3, "Anna"), version("c", 2, "Cleo"), version("c", 3, "Clio")]
     silver, seen = warehouse(spark, tmp_path), {*first, *second}
     merge(
-        silver, CUSTOMERS, NewVersions(frame(spark, first), ("a", "b"), few=True, transaction=Transaction("merge", 1))
+        silver,
+        CUSTOMERS,
+        NewVersions(frame(spark, first), ("a", "b"), is_small=True, transaction=Transaction("merge", 1)),
     )
-    again = NewVersions(frame(spark, second), ("a", "c"), few=True, transaction=Transaction("merge", 2))
+    again = NewVersions(frame(spark, second), ("a", "c"), is_small=True, transaction=Transaction("merge", 2))
     write, calls = getattr(silver, commit), []
 
     def killed(rows: DataFrame, table: str, *rest: Any) -> Any:

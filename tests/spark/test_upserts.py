@@ -70,9 +70,9 @@ weird_keys = st.text(st.characters(exclude_categories=["Cs"], exclude_characters
 @example(
     batches=[{"a${env:HOME}": 1, "${x}": 1, "'": 1}, {"a${env:HOME}": 2, "${x}": 2, "\\u0024": 2}, {"${x}": 3, "'": 3}]
 )
-@pytest.mark.parametrize(("few", "small"), [(True, 0), (True, upserts.SMALL_BYTES), (False, 0)])
+@pytest.mark.parametrize(("is_small", "small"), [(True, 0), (True, upserts.SMALL_BYTES), (False, 0)])
 def test_with_any_keys_a_range_and_a_list_change_no_result(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: bool, small: int,
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_small: bool, small: int,
     batches: list[dict[str, int]],
 ) -> None:  # fmt: skip
     """A part a batch, so that each known key has rows to update and one to insert."""
@@ -87,8 +87,10 @@ def test_with_any_keys_a_range_and_a_list_change_no_result(
         rows = silver.frame([(*key, value) for key, value in parts.items()], ddl)
         # Compared as Spark does: by the bytes of UTF-8.
         least, greatest = (f(batch, key=lambda k: k.encode()) for f in (min, max))
-        columns, whole = ["id", "part", "value"], ["id"] if few else []
-        how = Upsert(["id", "part"], columns, "s.value <> t.value", within=(least, greatest), few=few, whole=whole)
+        columns, whole = ["id", "part", "value"], ["id"] if is_small else []
+        how = Upsert(
+            ["id", "part"], columns, "s.value <> t.value", key_range=(least, greatest), is_small=is_small, whole=whole
+        )
         upsert(silver, rows, TABLE, how, transaction=Transaction("merge", number))
     # Some rows are marked as gone in their files, which are read by themselves where none is.
     for version in (None, "newest"):
@@ -106,7 +108,7 @@ def test_with_any_keys_a_range_and_a_list_change_no_result(
 def test_keys_of_any_type_can_be_listed(spark: SparkSession, tmp_path: Path, type_: str, keys: list[Any]) -> None:
     silver, ddl = warehouse(spark, tmp_path), f"id {type_}, part INT, value INT"
     silver.append_always(silver.frame([(k, 0, 0) for k in keys], ddl), TABLE)
-    how = Upsert(["id", "part"], ["id", "part", "value"], "s.value <> t.value", few=True, whole=["id"])
+    how = Upsert(["id", "part"], ["id", "part", "value"], "s.value <> t.value", is_small=True, whole=["id"])
     rows = silver.frame([(k, part, 1) for k in keys for part in (0, 1)], ddl)
     done = upsert(silver, rows, TABLE, how, transaction=Transaction("merge", 1))
     assert done == {"inserted": len(keys), "updated": len(keys), "deleted": 0}
@@ -117,7 +119,7 @@ def test_a_table_with_rows_marked_as_gone_is_not_read_by_its_files(spark: SparkS
     silver = warehouse(spark, tmp_path)
     silver.append_always(silver.frame([(n, 0) for n in range(9)], "id INT, value INT").coalesce(1), TABLE)
     assert silver.log.snapshot_files(TABLE, silver.newest_version(TABLE)) is not None
-    how = Upsert(["id"], ["id", "value"], "s.value <> t.value", few=True)
+    how = Upsert(["id"], ["id", "value"], "s.value <> t.value", is_small=True)
     upsert(silver, silver.frame([(3, 1)], "id INT, value INT"), TABLE, how, transaction=Transaction("merge", 1))
     assert DeltaTable(str(tmp_path / "silver" / "things")).deletion_vectors().read_all().num_rows == 1
     version = silver.newest_version(TABLE)
@@ -157,8 +159,8 @@ def test_files_without_a_key_of_the_range_are_not_read(
             (Path(folder) / path).unlink()
     rows = silver.frame([(keys[2], 1), (keys[3], 1)], f"id {type_}, value INT")
 
-    def run(within: tuple[object, object] | None) -> dict[str, int]:
-        return upsert(silver, rows, TABLE, Upsert(["id"], ["id", "value"], "s.value <> t.value", within=within))
+    def run(key_range: tuple[object, object] | None) -> dict[str, int]:
+        return upsert(silver, rows, TABLE, Upsert(["id"], ["id", "value"], "s.value <> t.value", key_range=key_range))
 
     with pytest.raises(Py4JJavaError, match="does not exist"):
         run(None)
@@ -177,7 +179,7 @@ def test_few_rows_find_their_keys_without_a_shuffle_of_the_table(
 
     def noted(how: Upsert, rows: DataFrame, table: DataFrame) -> DataFrame:
         found = changing(how, rows, table)
-        plans[how.few] = found._jdf.queryExecution().executedPlan().toString()  # type: ignore[operator]
+        plans[how.is_small] = found._jdf.queryExecution().executedPlan().toString()  # type: ignore[operator]
         assert sorted(map(tuple, found.select("id", "value", upserts.KNOWN).collect())) == expected
         return found
 
@@ -185,9 +187,9 @@ def test_few_rows_find_their_keys_without_a_shuffle_of_the_table(
     # As with a table and rows of which Spark does not know that one is small.
     spark.conf.set(threshold, "-1")
     try:
-        for few, expected in ((True, [(8, 1, True), (9, 1, False)]), (False, [(6, 1, True), (10, 1, False)])):
+        for is_small, expected in ((True, [(8, 1, True), (9, 1, False)]), (False, [(6, 1, True), (10, 1, False)])):
             rows = silver.frame([(id_, 1, "-") for id_, *_ in expected] + [(7, 0, "-")], ddl)
-            upsert(silver, rows, TABLE, Upsert(["id"], ["id", "value"], "s.value <> t.value", few=few))
+            upsert(silver, rows, TABLE, Upsert(["id"], ["id", "value"], "s.value <> t.value", is_small=is_small))
     finally:
         spark.conf.unset(threshold)
     assert "BroadcastHashJoin" in plans[True]
@@ -198,8 +200,10 @@ def test_few_rows_find_their_keys_without_a_shuffle_of_the_table(
     assert not any("more" in line.split("Batched")[0] for line in read)
 
 
-@pytest.mark.parametrize("few", [True, False])
-def test_a_file_whose_rows_stay_as_they_are_is_not_written_anew(spark: SparkSession, tmp_path: Path, few: bool) -> None:
+@pytest.mark.parametrize("is_small", [True, False])
+def test_a_file_whose_rows_stay_as_they_are_is_not_written_anew(
+    spark: SparkSession, tmp_path: Path, is_small: bool
+) -> None:
     silver = warehouse(spark, tmp_path)
     for pair in ((1, 2), (3, 4), (5, 6)):
         silver.append_always(silver.frame([(k, 0) for k in pair], "id INT, value INT"), TABLE)
@@ -211,7 +215,7 @@ def test_a_file_whose_rows_stay_as_they_are_is_not_written_anew(spark: SparkSess
     before = files()
     # As it is; another value; gone; not there, and so neither deleted nor inserted; new.
     rows = [(1, 0, False), (3, 7, False), (6, 0, True), (8, 0, True), (9, 1, False)]
-    how = Upsert(["id"], ["id", "value"], "s.value <> t.value", "s.gone", few=few)
+    how = Upsert(["id"], ["id", "value"], "s.value <> t.value", "s.gone", is_small=is_small)
     done = upsert(silver, silver.frame(rows, "id INT, value INT, gone BOOLEAN"), TABLE, how)
     assert done == {"inserted": 1, "updated": 1, "deleted": 1}
     assert sorted(map(tuple, silver.read(TABLE).collect())) == [(1, 0), (2, 0), (3, 7), (4, 0), (5, 0), (9, 1)]
@@ -264,7 +268,7 @@ def test_few_rows_get_the_cheapest_commits_that_do(spark: SparkSession, tmp_path
     def merge(once: Transaction | None, *rows: tuple[int, int, bool]) -> tuple[tuple[int, ...], list[str]]:
         """(inserted, updated, deleted) and the operations of the versions written."""
         before = silver.newest_version(TABLE)
-        how = Upsert(["id"], ["id", "value"], "s.value <> t.value", "s.gone", within=(0, 99), few=True)
+        how = Upsert(["id"], ["id", "value"], "s.value <> t.value", "s.gone", key_range=(0, 99), is_small=True)
         done = upsert(silver, silver.frame(rows, "id INT, value INT, gone BOOLEAN"), TABLE, how, transaction=once)
         commits = DeltaTable(str(tmp_path / "silver" / "things")).history()
         return tuple(done.values()), [operation(c) for c in reversed(commits) if c["version"] > before]
@@ -293,7 +297,7 @@ def test_rows_that_hang_together_get_one_commit_and_only_theirs_are_shuffled(
     def merge(number: int, *rows: tuple[str, int, int]) -> list[dict[str, Any]]:
         """The versions written."""
         before = silver.newest_version(TABLE)
-        how = Upsert(["id", "part"], ["id", "part", "value"], "s.value <> t.value", few=True, whole=["id"])
+        how = Upsert(["id", "part"], ["id", "part", "value"], "s.value <> t.value", is_small=True, whole=["id"])
         known = silver.read(TABLE, version="newest").where(F.col("id").isin([r[0] for r in rows]))
         once = Transaction("merge", number)
         upsert(silver, silver.frame(rows, ddl), TABLE, how, transaction=once, before=known)
@@ -305,7 +309,7 @@ def test_rows_that_hang_together_get_one_commit_and_only_theirs_are_shuffled(
     assert both[1]["operationMetrics"]["numOutputRows"] == "2"
     predicate = both[0]["operationParameters"]["predicate"]
     assert [f"it's {n}" in predicate for n in (3, 8, 4, 40)] == [True, True, False, False]
-    monkeypatch.setattr(upserts, "MOST_LISTED", 1)
+    monkeypatch.setattr(upserts, "MAX_LISTED", 1)
     [many] = merge(2, ("it's 3", 2, 5), ("it's 40", 2, 5))
     assert "it's" not in many["operationParameters"]["predicate"]
     [only_new] = merge(3, ("it's 41", 0, 0))
@@ -329,7 +333,7 @@ def test_what_another_run_has_appended_is_completed_and_not_set_back(
         return append(rows, table, once)
 
     monkeypatch.setattr(silver, "append", late)
-    how = Upsert(["id", "part"], ["id", "part", "value"], "s.value <> t.value", few=True, whole=whole)
+    how = Upsert(["id", "part"], ["id", "part", "value"], "s.value <> t.value", is_small=True, whole=whole)
     rows = silver.frame([(1, 0, 5), (1, 1, 5), (2, 0, 0), (2, 7, 0), (3, 0, 0)], ddl)
     done = upsert(silver, rows, TABLE, how, transaction=Transaction("merge", 3))
     # If an id's rows get one commit, what the other run has made of it is all there is to be.
@@ -344,7 +348,7 @@ def test_killed_between_its_commits_and_done_again_is_never_killed(
 ) -> None:
     silver = warehouse(spark, tmp_path)
     silver.append_always(silver.frame([(1, 0), (2, 0)], "id INT, value INT"), TABLE)
-    how, once = Upsert(["id"], ["id", "value"], "s.value <> t.value", few=True), Transaction("merge", 7)
+    how, once = Upsert(["id"], ["id", "value"], "s.value <> t.value", is_small=True), Transaction("merge", 7)
     rows = silver.frame([(2, 1), (3, 1)], "id INT, value INT")
 
     def killed(*_: object) -> None:

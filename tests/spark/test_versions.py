@@ -27,11 +27,11 @@ def test_any_split_of_any_versions_in_any_order_gives_what_the_model_gives(
     deliveries = rows + shuffled.sample(rows, len(rows) // 3)
     shuffled.shuffle(deliveries)
     cut = shuffled.randint(0, len(deliveries))
-    history = versions.fold(versions.as_versions(frame(spark, deliveries[:cut]), CUSTOMERS), CUSTOMERS)
-    again = versions.unfold(history, CUSTOMERS).unionByName(
+    history = versions.build_scd2(versions.as_versions(frame(spark, deliveries[:cut]), CUSTOMERS), CUSTOMERS)
+    again = versions.explode_versions(history, CUSTOMERS).unionByName(
         versions.as_versions(frame(spark, deliveries[cut:]), CUSTOMERS)
     )
-    folded = versions.fold(again, CUSTOMERS)
+    folded = versions.build_scd2(again, CUSTOMERS)
     assert model.rows_of_history(folded) == model.history(set(rows))
     assert current_of(folded) == model.current(set(rows))
 
@@ -41,12 +41,12 @@ def version(at: int, name: str | None, row: int = 0, deleted: bool = False, rece
 
 
 def test_a_late_version_splits_the_interval_it_falls_into(spark: SparkSession) -> None:
-    first = versions.fold(
+    first = versions.build_scd2(
         versions.as_versions(frame(spark, [version(1, "x"), version(5, "x"), version(7, "x")]), CUSTOMERS), CUSTOMERS
     )
     assert [(r[4], r[5]) for r in model.rows_of_history(first)] == [(day(1), None)]
     late = versions.as_versions(frame(spark, [version(3, "y")]), CUSTOMERS)
-    split = versions.fold(versions.unfold(first, CUSTOMERS).unionByName(late), CUSTOMERS)
+    split = versions.build_scd2(versions.explode_versions(first, CUSTOMERS).unionByName(late), CUSTOMERS)
     assert {(r[1], r[4], r[5]) for r in model.rows_of_history(split)} == {
         ("x", day(1), day(3)),
         ("y", day(3), day(5)),
@@ -55,22 +55,24 @@ def test_a_late_version_splits_the_interval_it_falls_into(spark: SparkSession) -
 
 
 def test_first_marks_the_first_interval_only(spark: SparkSession) -> None:
-    folded = versions.fold(versions.as_versions(frame(spark, [version(1, "x"), version(2, "y")]), CUSTOMERS), CUSTOMERS)
+    folded = versions.build_scd2(
+        versions.as_versions(frame(spark, [version(1, "x"), version(2, "y")]), CUSTOMERS), CUSTOMERS
+    )
     assert {(r["name"], r["_first"]) for r in folded.collect()} == {("x", True), ("y", False)}
 
 
 def test_ties_of_time_are_decided_by_arrival_then_file_then_row(spark: SparkSession) -> None:
     rows = [version(1, "early arrival", row=9), version(1, "late arrival", received=1), version(1, "row", row=10)]
-    folded = versions.fold(versions.as_versions(frame(spark, rows), CUSTOMERS), CUSTOMERS)
+    folded = versions.build_scd2(versions.as_versions(frame(spark, rows), CUSTOMERS), CUSTOMERS)
     assert [r[1] for r in current_of(folded)] == ["late arrival"]
 
 
 def test_a_deletion_wins_ties_of_time_and_a_later_version_brings_the_key_back(spark: SparkSession) -> None:
     rows = [version(1, "x"), version(2, None, deleted=True), version(2, "arrived after", received=2, row=1)]
-    folded = versions.fold(versions.as_versions(frame(spark, rows), CUSTOMERS), CUSTOMERS)
+    folded = versions.build_scd2(versions.as_versions(frame(spark, rows), CUSTOMERS), CUSTOMERS)
     assert current_of(folded) == []
     again = versions.as_versions(frame(spark, [version(3, "back")]), CUSTOMERS)
-    back = versions.fold(versions.unfold(folded, CUSTOMERS).unionByName(again), CUSTOMERS)
+    back = versions.build_scd2(versions.explode_versions(folded, CUSTOMERS).unionByName(again), CUSTOMERS)
     assert [r[1] for r in current_of(back)] == ["back"]
 
 

@@ -55,7 +55,7 @@ class Shop:
         """One run: what an earlier one has left is undone, and all that is new is planned and comes to an outcome."""
         progress = Known(self.rows, "validate", "ingest")
         left = progress.outstanding()
-        work = dict.fromkeys([*((b.unit, b.inputs) for b in left), *validation._fresh(progress, INPUTS)])
+        work = dict.fromkeys([*((b.unit, b.inputs) for b in left), *validation._pending(progress, INPUTS)])
         planned = [(self.plan("validate", unit, inputs), unit) for unit, inputs in work]
         for b in left:
             self.end("validate", b.unit, b.batch_id, VOID, {})
@@ -78,7 +78,7 @@ class Shop:
     def merge(self, *, ends: bool) -> None:
         progress = Known(self.rows, "merge", "validate")
         batches = progress.outstanding()
-        for unit, inputs in merging._fresh(progress, ENTITIES):
+        for unit, inputs in merging._pending(progress, ENTITIES):
             number = self.plan("merge", unit, tuple(inputs))
             batches.append(Batch("merge", unit, number, tuple(inputs)))
         for b in batches if ends else []:
@@ -102,10 +102,10 @@ class Shop:
         return {
             "last": [p._last_id for p in (ingest, validate, merge, featurize)],
             "outstanding": [p.outstanding() for p in (ingest, validate, merge, featurize)],
-            "to validate": validation._fresh(validate, INPUTS),
+            "to validate": validation._pending(validate, INPUTS),
             "refused": sorted(validate.open_refusals()),
             "refused inputs": sorted(b.inputs for b in validate.batches() if b.batch_id in validate.open_refusals()),
-            "to merge": merging._fresh(merge, ENTITIES),
+            "to merge": merging._pending(merge, ENTITIES),
             "fingerprint": {f.unit: f.batch_id for f in featurize.finished("merge") if f.state == DONE},
             "loaded": {f.unit: f.batch_id for f in ingest.finished("ingest") if f.state == DONE},
             "newest validated": {f.unit: f.batch_id for f in validated},

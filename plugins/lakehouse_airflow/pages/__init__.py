@@ -28,7 +28,7 @@ from lakehouse_airflow.suite import ConfigurationError, Contracts
 HERE = Path(__file__).resolve().parent
 BATCH, REPLAY = "medallion_batch", "quarantine_replay"
 """Who may see the batch's DAG may see the pages; who may run a replay, personal data too."""
-PAGE_ROWS, MOST_ROWS = 20, 1_000_000_000
+PAGE_ROWS, MAX_ROWS = 20, 1_000_000_000
 """How many rows a page shows, and how far anybody turns them."""
 
 
@@ -110,7 +110,7 @@ def build(warehouse: str | None = None) -> FastAPI:
         user: GetUserDep,
         entity: str = "",
         rule: str = "",
-        first: Annotated[int, Query(ge=0, le=MOST_ROWS)] = 0,
+        first: Annotated[int, Query(ge=0, le=MAX_ROWS)] = 0,
     ) -> HTMLResponse:
         found = tables.state()
         trusted = may_see_persons(user)

@@ -23,7 +23,7 @@ KEPT = {
     "product_affinity": {"_spend": catalogue.MONEY},
 }
 """What a table keeps beside its contract's columns for the next snapshot, by table."""
-MOST_CHANGED = 0.5
+MAX_CHANGED = 0.5
 """The share of customers with changes beyond which carrying over the others is not worth it."""
 
 

@@ -19,7 +19,7 @@ SMALL_BYTES = 64 * 1024 * 1024
 """Events below this size are computed anew sooner than it is found out which of them have changed."""
 KEPT_BYTES = 16 * 1024 * 1024
 """Events below this size are kept in memory, and what is written of them too."""
-MOST_SNAPSHOTS = 1_000
+MAX_SNAPSHOTS = 1_000
 
 
 def run(context: Context) -> None:
@@ -98,8 +98,8 @@ def _asked(context: Context, snapshots: Snapshots, good: Set[str]) -> set[dateti
         raise UsageError(f"--start {args.start} is after --end {args.end}")
     if args.every:
         days = _days(args.every)
-        if (end - start) / timedelta(days=days) > MOST_SNAPSHOTS:
-            raise UsageError(f"--every {args.every}: more than {MOST_SNAPSHOTS:,} snapshots", todo="Ask for fewer.")
+        if (end - start) / timedelta(days=days) > MAX_SNAPSHOTS:
+            raise UsageError(f"--every {args.every}: more than {MAX_SNAPSHOTS:,} snapshots", todo="Ask for fewer.")
         return {start + timedelta(days=n * days) for n in range(int((end - start) / timedelta(days=days)) + 1)}
     there = [s for s in snapshots.current.values() if start <= s.as_of <= end and s.state != EXPIRED]
     renewed = {s.as_of for s in there if s.state == STALE or s.definitions not in good or args.recompute == ALL}
@@ -140,7 +140,7 @@ def _changed(
             report.say("silver's changes since the last snapshot are not kept: everyone is computed anew")
             return None, None
         count = changed.customers.count()
-    if how == AUTO and count > gold.MOST_CHANGED * base.customers:
+    if how == AUTO and count > gold.MAX_CHANGED * base.customers:
         changed.unpersist()
         return None, None
     report.say(

@@ -30,7 +30,7 @@ TABLE = "ops.training_sets"
 CUT_OFF, NOW = "cut-off", "now"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 INSTANT = r"^\d{4}-\d{2}-\d{2}[0-9T:.+Z-]*$"
-MOST_CUT_OFFS = 60
+MAX_CUT_OFFS = 60
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -73,7 +73,7 @@ class Manifest(BaseModel):
 
     name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
     cut_offs: Annotated[
-        tuple[Annotated[str, Field(pattern=INSTANT)], ...], Field(min_length=1, max_length=MOST_CUT_OFFS)
+        tuple[Annotated[str, Field(pattern=INSTANT)], ...], Field(min_length=1, max_length=MAX_CUT_OFFS)
     ]
     horizon_days: Annotated[int, Field(ge=1)]
     known_by: Annotated[str, Field(pattern=f"^({CUT_OFF}|{NOW})$|{INSTANT}")]
@@ -136,8 +136,8 @@ def _recipe(context: Context, manifest: Manifest | None) -> Recipe:
     if not str(args.horizon).isdecimal() or int(args.horizon) < 1:
         raise UsageError(f"--horizon {args.horizon}: not a number of days", todo="Write a whole number above 0.")
     cut_offs = sorted({instant(t.strip()).isoformat() for t in (args.cut_offs or "").split(",") if t.strip()})
-    if not 0 < len(cut_offs) <= MOST_CUT_OFFS:
-        raise UsageError(f"--cut-offs: {len(cut_offs)} instants", todo=f"Name 1 to {MOST_CUT_OFFS}.")
+    if not 0 < len(cut_offs) <= MAX_CUT_OFFS:
+        raise UsageError(f"--cut-offs: {len(cut_offs)} instants", todo=f"Name 1 to {MAX_CUT_OFFS}.")
     silver = gold.silver_versions(context)
     return Recipe(args.name, tuple(cut_offs), int(args.horizon), args.known_by, definitions.of_training_sets(), silver)
 

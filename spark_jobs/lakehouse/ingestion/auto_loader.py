@@ -25,12 +25,12 @@ from lakehouse.sql import quote
 
 EVOLUTION = {"rescue": "rescue", "evolve": "addNewColumns", "fail": "failOnNewColumns"}
 CLEANING = {"keep": "OFF", "archive": "MOVE", "delete": "DELETE"}
-FEWEST_DAYS = 8
+MIN_DAYS = 8
 """Auto Loader clears away no file within the first seven days."""
 
 NEW_COLUMNS = re.compile(r"UnknownFieldException|UNKNOWN_FIELD_EXCEPTION")
 """How Auto Loader ends a query that has met new columns. It remembers them, and goes on when it is started again."""
-MOST_STARTS = 20
+MAX_STARTS = 20
 
 JSON_OPTIONS = {
     "mode": "PERMISSIVE",
@@ -58,10 +58,10 @@ def options(source: Input, landing: str, state: str) -> dict[str, str]:
         raise ConfigurationError(
             "identity: content", where=where, todo="Auto Loader tells files by their time; leave it out."
         )
-    if source.loaded_files != "keep" and source.loaded_files_after_days < FEWEST_DAYS:
+    if source.loaded_files != "keep" and source.loaded_files_after_days < MIN_DAYS:
         raise ConfigurationError(
             f"loaded_files_after_days: {source.loaded_files_after_days}", where=where,
-            todo=f"Auto Loader clears files away after {FEWEST_DAYS} days at the earliest.",
+            todo=f"Auto Loader clears files away after {MIN_DAYS} days at the earliest.",
         )  # fmt: skip
     if source.header == "none" or source.skip_lines:
         raise ConfigurationError(
@@ -120,13 +120,13 @@ def run(context: Context, stream: Stream = cloud_files) -> None:
     for source in selected:
         own = f"{state.rstrip('/')}/{source.name}"
         loader = _Loader(context, progress, ledger, source)
-        for _ in range(MOST_STARTS):
+        for _ in range(MAX_STARTS):
             frame = stream(context.warehouse.spark, source, context.args.landing.rstrip("/"), own)
             if loader.carry_out(frame, f"{own}/checkpoint"):
                 break
         else:
             raise TryAgain(
-                f"{source.name} has had new columns {MOST_STARTS} times", todo="Run it again: it goes on from there."
+                f"{source.name} has had new columns {MAX_STARTS} times", todo="Run it again: it goes on from there."
             )
 
 

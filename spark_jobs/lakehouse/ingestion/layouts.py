@@ -14,7 +14,7 @@ from lakehouse.ingestion.csv_files import CsvLayout, layout
 from lakehouse.ingestion.landing import CHUNK_BYTES, MAGIC, LandedFile, Landing, Unreadable
 from lakehouse.sources import Input
 
-MOST_DIGITS = 38
+MAX_DIGITS = 38
 NANOSECONDS = "nanoseconds"
 
 
@@ -112,7 +112,7 @@ def _parquet(landing: Landing, source: Input, file: LandedFile) -> ParquetLayout
         nano = kind.get("timeUnit") == NANOSECONDS and column.physical_type == "INT64"
         if (
             type_ in ("Time", "UUID", "Float16", "Interval", "Variant")
-            or kind.get("precision", 0) > MOST_DIGITS
+            or kind.get("precision", 0) > MAX_DIGITS
             or (nano and nested)
         ):
             raise Unreadable(

@@ -38,7 +38,7 @@ CSV_OPTIONS = {
     "maxCharsPerColumn": "-1",
     "columnNameOfCorruptRecord": PARSER_CORRUPT,
 }
-MOST_COLUMNS = 20_480
+MAX_COLUMNS = 20_480
 """Spark's CSV parser makes room for so many by itself."""
 UNDECODABLE = "\ufffd"
 """What stands in the place of bytes that were not text."""
@@ -268,7 +268,7 @@ def _csv_options(source: Input, dialect: Dialect, columns: int) -> dict[str, str
             options[name] = options[name].encode().decode(BYTES_AS_TEXT)
     if "sep" in options:
         options["sep"] = options["sep"].replace("\\", "\\\\")
-    if columns >= MOST_COLUMNS:
+    if columns >= MAX_COLUMNS:
         options["maxColumns"] = str(columns + 1)
     return options
 

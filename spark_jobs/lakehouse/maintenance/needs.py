@@ -13,9 +13,9 @@ TARGET_BYTES = 128 * 1024 * 1024
 """How large a file should be."""
 SMALL_FILES = 8
 """How many files a partition may have beyond what its size asks for."""
-MOST_UNCLUSTERED = 0.3
+MAX_UNCLUSTERED = 0.3
 """The share of a table's files that may have come since it was last clustered. Clustering rewrites all of them."""
-MOST_MARKED = 0.1
+MAX_MARKED = 0.1
 """The share of a table's rows that may only be marked as gone: a reader reads them, and drops them."""
 COMMITS = 1_000
 """How far back in a table's history the last clustering is looked for."""
@@ -82,7 +82,7 @@ class Need:
 
     @property
     def optimize(self) -> bool:
-        return bool(self.crowded) or self.unclustered > MOST_UNCLUSTERED or self.marked > MOST_MARKED
+        return bool(self.crowded) or self.unclustered > MAX_UNCLUSTERED or self.marked > MAX_MARKED
 
     @property
     def urgency(self) -> float:
@@ -95,9 +95,9 @@ class Need:
         if self.crowded:
             partitions = f" in {len(self.crowded)} partitions" if "" not in self.crowded else ""
             reasons.append(f"{sum(self.crowded.values()):,} small files{partitions}")
-        if self.unclustered > MOST_UNCLUSTERED:
+        if self.unclustered > MAX_UNCLUSTERED:
             reasons.append(f"{self.unclustered:.0%} of its files not clustered")
-        if self.marked > MOST_MARKED:
+        if self.marked > MAX_MARKED:
             reasons.append(f"{self.marked:.0%} of the rows in its files are marked as gone")
         return " and ".join(reasons) or "is fine"
 

@@ -33,7 +33,7 @@ def run(context: Context) -> None:
         batches = [b for b in progress.outstanding() if b.unit in wanted]
         for batch in batches:
             context.report.say(f"{batch.unit}: finishing batch {batch.batch_id} of an interrupted run")
-        batches += progress.plan(_fresh(progress, wanted))
+        batches += progress.plan(_pending(progress, wanted))
         if not batches:
             return
         staged = {f.batch_id: f.rows for f in progress.finished("validate")}
@@ -47,7 +47,7 @@ def run(context: Context) -> None:
         progress.commit()
 
 
-def _fresh(progress: Progress, wanted: dict[str, Contract]) -> list[tuple[str, list[int]]]:
+def _pending(progress: Progress, wanted: dict[str, Contract]) -> list[tuple[str, list[int]]]:
     """For each entity, the validated batches with rows for it that no batch of this stage covers yet."""
     validated = [f for f in progress.finished("validate") if f.state == DONE]
     work = []
@@ -72,8 +72,8 @@ def _merge_batch(context: Context, progress: Progress, contract: Contract, batch
         assert counted is not None
         new = NewVersions(
             rows=staged,
-            within=(counted[2], counted[3]),
-            few=counted[0] <= LITTLE_ROWS,
+            key_range=(counted[2], counted[3]),
+            is_small=counted[0] <= LITTLE_ROWS,
             transaction=batch.transaction(silver),
         )
         changes = merge(warehouse, contract, new)
@@ -97,15 +97,15 @@ class NewVersions:
 
     Attributes:
         rows: the contract's columns, ``_deleted`` and ``_sequence``; any number of versions a key, in any order.
-        within: the least and the greatest value of the first key in ``rows``.
-        few: ``rows``, and all versions of their keys, fit into the memory of each process.
+        key_range: the least and the greatest value of the first key in ``rows``.
+        is_small: ``rows``, and all versions of their keys, fit into the memory of each process.
         transaction: of the batch that they are, the same whenever it is merged, for the history as for the current state;
             see ``upserts.py: upsert``.
     """
 
     rows: DataFrame
-    within: tuple[object, object]
-    few: bool = False
+    key_range: tuple[object, object]
+    is_small: bool = False
     transaction: Transaction | None = None
 
 
@@ -128,8 +128,8 @@ def _merge_first(warehouse: Warehouse, contract: Contract, new: NewVersions) -> 
         keys=contract.keys,
         columns=[*contract.column_names, versions.SEQUENCE],
         update_when=f"s.{versions.SEQUENCE} < t.{versions.SEQUENCE}",
-        within=new.within,
-        few=new.few,
+        key_range=new.key_range,
+        is_small=new.is_small,
     )
     first = versions.earliest(new.rows, contract)
     return upsert(warehouse, first, f"silver.{contract.name}", how, transaction=new.transaction)
@@ -144,23 +144,23 @@ def _merge_history(warehouse: Warehouse, contract: Contract, new: NewVersions) -
         columns=versions.history_columns(contract),
         update_when=_differs(set(versions.history_columns(contract)) - {*keys, versions.SEQUENCE}),
         delete_when="s._gone",
-        within=new.within,
-        few=new.few,
+        key_range=new.key_range,
+        is_small=new.is_small,
         whole=keys,
     )
     before = of_history.belonging(new.rows, warehouse.read(table, version="newest"))
-    if new.few:
+    if new.is_small:
         before = before.persist()
-    after = versions.fold(
-        versions.as_versions(new.rows, contract).unionByName(versions.unfold(before, contract)), contract
+    after = versions.build_scd2(
+        versions.as_versions(new.rows, contract).unionByName(versions.explode_versions(before, contract)), contract
     ).persist()
     of_current = Upsert(
         keys=keys,
         columns=[*contract.column_names, versions.SEQUENCE],
         update_when=_differs({*contract.column_names, versions.SEQUENCE} - {*keys}),
         delete_when=f"s.{versions.DELETED}",
-        within=new.within,
-        few=new.few,
+        key_range=new.key_range,
+        is_small=new.is_small,
     )
     try:
         gone = before.join(after, [*keys, versions.SEQUENCE], "left_anti").withColumn("_gone", F.lit(True))

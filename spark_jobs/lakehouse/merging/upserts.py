@@ -19,7 +19,7 @@ KNOWN = "_known"
 """Whether the table has rows with the ``whole`` keys of a row."""
 SMALL_BYTES = 16 * 1024 * 1024
 """Up to this size, a table is shuffled, and its files are written anew, sooner than rows of them are told apart by more queries."""
-MOST_LISTED = 5_000
+MAX_LISTED = 5_000
 """Up to so many keys, a MERGE names them: its condition, which the commit keeps, is then 100 kB with keys of some 15 characters."""
 
 
@@ -30,8 +30,8 @@ class Upsert:
     Attributes:
         update_when: SQL over ``t`` and ``s``.
         delete_when: SQL over ``s``; such rows are not inserted either.
-        within: the least and the greatest value of the first key in the rows.
-        few: the rows fit into the memory of each process, so that the table need not be shuffled to find their keys.
+        key_range: the least and the greatest value of the first key in the rows.
+        is_small: the rows fit into the memory of each process, so that the table need not be shuffled to find their keys.
         whole: the keys whose rows must change in one commit, the first of ``keys`` among them at the first place; by default
             all keys, a row each.
     """
@@ -40,8 +40,8 @@ class Upsert:
     columns: Sequence[str]
     update_when: str
     delete_when: str | None = None
-    within: tuple[object, object] | None = None
-    few: bool = False
+    key_range: tuple[object, object] | None = None
+    is_small: bool = False
     whole: Sequence[str] = ()
 
     @property
@@ -82,15 +82,15 @@ class Upsert:
     def belonging(self, rows: DataFrame, table: DataFrame) -> DataFrame:
         """The table's rows with the ``whole`` keys of rows."""
         keys = rows.select(*map(quote, self.together)).distinct()
-        same = F.expr(same_key(self.together, self.within))
-        return table.alias("t").join((F.broadcast(keys) if self.few else keys).alias("s"), same, "left_semi")
+        same = F.expr(same_key(self.together, self.key_range))
+        return table.alias("t").join((F.broadcast(keys) if self.is_small else keys).alias("s"), same, "left_semi")
 
     def changing(self, rows: DataFrame, table: DataFrame) -> DataFrame:
         """The rows by which the table would become another, and whether their keys are there (``KNOWN``)."""
         there = f"t.{quote(self.keys[0])} IS NOT NULL"
         gone = f"({self.delete_when})" if self.delete_when else "false"
         changes = f"CASE WHEN {there} THEN {gone} OR ({self.update_when}) ELSE NOT {gone} END"
-        both = rows.alias("s").join(table.alias("t"), F.expr(same_key(self.keys, self.within)), "left")
+        both = rows.alias("s").join(table.alias("t"), F.expr(same_key(self.keys, self.key_range)), "left")
         return both.where(F.expr(changes)).select("s.*", F.expr(there).alias(KNOWN))
 
 
@@ -123,16 +123,16 @@ def upsert(
             inserted = warehouse.append(how.inserted(rows), table, Transaction(FIRST_ROWS, 1))
             if inserted is not None:
                 return {"inserted": inserted, "updated": 0, "deleted": 0}
-        return warehouse.merge(rows, table, how.keys, how.clauses, how.within)
+        return warehouse.merge(rows, table, how.keys, how.clauses, how.key_range)
     # Rows that are never deleted are mostly new.
-    if how.few and (warehouse.size(table) > SMALL_BYTES or how.delete_when is None):
+    if how.is_small and (warehouse.size(table) > SMALL_BYTES or how.delete_when is None):
         if before is None:
             before = how.belonging(rows, warehouse.read(table, version="newest"))
         return _upsert_few(warehouse, rows, table, how, before, transaction)
     # A file of which a row is matched is written anew, although the row stays as it is.
     if before is None:
-        before = warehouse.read(table, version="newest" if how.few else None)
-    return warehouse.merge(how.changing(rows, before), table, how.keys, how.clauses, how.within)
+        before = warehouse.read(table, version="newest" if how.is_small else None)
+    return warehouse.merge(how.changing(rows, before), table, how.keys, how.clauses, how.key_range)
 
 
 def _upsert_few(
@@ -156,7 +156,7 @@ def _upsert_few(
     there, new = changing.where(F.col(KNOWN)), changing.where(~F.col(KNOWN))
 
     def merge(some: DataFrame, clauses: str, among: Sequence[object] = ()) -> dict[str, int]:
-        return warehouse.merge(F.broadcast(some), table, how.keys, clauses, how.within, among)
+        return warehouse.merge(F.broadcast(some), table, how.keys, clauses, how.key_range, among)
 
     try:
         numbers = {row[0]: row[1] for row in changing.groupBy(KNOWN).count().collect()}
@@ -181,5 +181,5 @@ def _upsert_few(
 
 def _listed(rows: DataFrame, key: str) -> list[object]:
     """The values of a key, in their order; none if they are many."""
-    values = [row[0] for row in rows.select(quote(key)).distinct().limit(MOST_LISTED + 1).collect()]
-    return sorted(values) if len(values) <= MOST_LISTED else []
+    values = [row[0] for row in rows.select(quote(key)).distinct().limit(MAX_LISTED + 1).collect()]
+    return sorted(values) if len(values) <= MAX_LISTED else []

@@ -14,8 +14,8 @@ from lakehouse.validation import values
 
 TYPES = ("boolean", "int", "bigint", "double", "timestamp")
 DECIMAL = "decimal"
-MOST_VALUES_OF_AN_ENUM = 20
-MOST_DIGITS = 18
+MAX_VALUES_OF_AN_ENUM = 20
+MAX_DIGITS = 18
 LEADING_ZERO = r"^[+-]?0\d"
 PLAIN = r"^[+-]?(\d*)[.]?(\d*)$"
 
@@ -60,7 +60,7 @@ def figures(texts: DataFrame) -> list[Figures]:
     measures = [m for i in range(len(names)) for m in _measures(f"c{i}")]
     counted = trimmed.agg(F.count(F.lit(1)).alias("rows"), *measures).first()
     assert counted is not None
-    few = [i for i in range(len(names)) if 0 < counted[f"c{i} distinct"] <= MOST_VALUES_OF_AN_ENUM]
+    few = [i for i in range(len(names)) if 0 < counted[f"c{i} distinct"] <= MAX_VALUES_OF_AN_ENUM]
     listed = trimmed.agg(F.lit(0), *[F.sort_array(F.collect_set(f"c{i}")).alias(f"c{i}") for i in few]).first()
     assert listed is not None
     return [

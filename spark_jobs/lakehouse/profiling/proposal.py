@@ -9,12 +9,12 @@ from typing import Any
 import yaml
 from open_data_contract_standard.model import OpenDataContractStandard
 
-from lakehouse.profiling.measure import MOST_DIGITS, MOST_VALUES_OF_AN_ENUM, Figures
+from lakehouse.profiling.measure import MAX_DIGITS, MAX_VALUES_OF_AN_ENUM, Figures
 from lakehouse.sql import quote
 
 LOGICAL = {"int": "integer", "bigint": "integer", "double": "number", "boolean": "boolean", "timestamp": "timestamp"}
 PERSONAL = re.compile(r"name|mail|phone|address|street|birth|zip|postcode|iban")
-FEWEST_ROWS_FOR_AN_ENUM, SHARE_OF_AN_ENUM = 50, 0.05
+MIN_ROWS_FOR_AN_ENUM, SHARE_OF_AN_ENUM = 50, 0.05
 
 
 def plain_name(name: str) -> str:
@@ -47,8 +47,8 @@ def type_of(f: Figures) -> str:
         if all_read(type_):
             return type_
     scale = max(f.places, 2)
-    if all_read("decimal") and f.whole_digits + scale <= MOST_DIGITS:
-        return f"decimal({MOST_DIGITS},{scale})"
+    if all_read("decimal") and f.whole_digits + scale <= MAX_DIGITS:
+        return f"decimal({MAX_DIGITS},{scale})"
     if all_read("double"):
         return "double"
     return "timestamp" if all_read("timestamp") else "string"
@@ -149,8 +149,8 @@ def _property(f: Figures, name: str, key: bool) -> dict[str, Any]:
 
 
 def _is_enum(f: Figures) -> bool:
-    few = 1 < len(f.values) <= MOST_VALUES_OF_AN_ENUM and len(f.values) <= SHARE_OF_AN_ENUM * f.given
-    return few and f.given >= FEWEST_ROWS_FOR_AN_ENUM and f.longest <= 40 and not _is_id(f.name)
+    few = 1 < len(f.values) <= MAX_VALUES_OF_AN_ENUM and len(f.values) <= SHARE_OF_AN_ENUM * f.given
+    return few and f.given >= MIN_ROWS_FOR_AN_ENUM and f.longest <= 40 and not _is_id(f.name)
 
 
 def _spellings(f: Figures) -> list[str]:

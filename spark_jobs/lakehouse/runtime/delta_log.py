@@ -21,7 +21,7 @@ NEWEST_COMMITS = 5
 """How many commits of a table are read at first to find one."""
 SMALL_BYTES, SMALL_FILES = 64 * 1024 * 1024, 200
 """Of a table up to this size, it is sooner read whole than found out which of its files are needed."""
-MOST_COMMITS = 100
+MAX_COMMITS = 100
 """How many commits of a table are read to find those of a batch."""
 OWN_TRANSACTIONS = "lakehouse/"
 """How the transactions of batches begin; see ``Batch.transaction``."""
@@ -201,7 +201,7 @@ class DeltaLog:
         current = self._whole_files(table, found)
         if current is None:
             return None
-        for version in range(found.version(), max(-1, found.version() - MOST_COMMITS), -1):
+        for version in range(found.version(), max(-1, found.version() - MAX_COMMITS), -1):
             actions = self._actions(table, version) if wanted else None
             if actions is None:
                 break

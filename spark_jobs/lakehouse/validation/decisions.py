@@ -48,7 +48,7 @@ def _undo(context: Context, progress: Progress) -> None:
     for batch in progress.outstanding():
         if (batch.detail or "").startswith(replay.DETAIL):
             context.report.say(f"{batch.unit}: undoing the interrupted {batch.detail}")
-            publishing.take_back(context, batch)
+            publishing.rollback(context, batch)
             replay.reopen(context, batch)
             progress.finish(batch, VOID)
     progress.commit()

@@ -19,7 +19,7 @@ from lakehouse.ingestion.readers import is_corrupt
 from lakehouse.sources import Input
 from lakehouse.validation import checking, mapping, quarantine, rules
 
-MOST_ROWS_SEARCHED = 1_000_000
+MAX_ROWS_SEARCHED = 1_000_000
 """The largest batch of which a row that fails is searched: some twenty times, half of the rows that are left are evaluated."""
 OF_THE_MACHINERY = ("08", "40", "53", "57", "58")
 """Classes of SQLSTATE that tell of a connection, a transaction, memory, an operator or a disk, and not of values."""
@@ -103,7 +103,7 @@ def _failure(rows: DataFrame) -> Exception | None:
 def _row(evaluate: Evaluate, bronze: DataFrame) -> str:
     """A row on which an evaluation fails, by its place; ``a row`` where it takes several, or too long to find."""
     unknown, few = "a row", bronze
-    if bronze.count() > MOST_ROWS_SEARCHED:
+    if bronze.count() > MAX_ROWS_SEARCHED:
         return unknown
     place, bit = checking.place(F.col("_source")), 0
     while few.limit(2).count() > 1 and bit < 64:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lakehouse.validation.publishing import Published
 
 TABLE = "ops.quality"
-BATCHES, FEWEST, BOUND = 30, 8, 3.5
+BATCHES, MIN_BATCHES, BOUND = 30, 8, 3.5
 """How many earlier batches are looked at, how many there must be, and the score beyond which is unusual."""
 SHARE_THAT_MATTERS, FACTOR_THAT_MATTERS = 0.01, 1.5
 ROWS, REJECTED = "rows", "rejected"
@@ -55,7 +55,7 @@ def modified_z(value: float, past: list[float]) -> float:
 
 def unusual(measure: str, value: float, past: list[float]) -> str | None:
     """What is unusual about a figure (a number of rows, or a share of them), if anything."""
-    if len(past) < FEWEST or abs(z := modified_z(value, past)) <= BOUND:
+    if len(past) < MIN_BATCHES or abs(z := modified_z(value, past)) <= BOUND:
         return None
     middle = median(past)
     if measure == ROWS:

@@ -72,7 +72,7 @@ def publish(context: Context, source: Input, batch: Batch, arrived: Arrived) -> 
             try:
                 published.append(_publish(context, source, contract, batch, checked, again, bronze, good, arrived))
             except Refused:
-                take_back(context, batch)
+                rollback(context, batch)
                 raise
         if not any(
             p.rows == arrived.rows and mapping.keeps_every_row(dict(source.sql)[p.contract.name]) for p in published
@@ -137,7 +137,7 @@ def staged_rows(
     return rows.withColumn("_batch_id", F.lit(batch.batch_id).cast("bigint"))
 
 
-def take_back(context: Context, batch: Batch) -> None:
+def rollback(context: Context, batch: Batch) -> None:
     """Remove a batch's rows, which nobody has read yet, from staged and quarantine."""
     for name in context.entities:
         for table in (f"staged.{name}", f"quarantine.{name}"):
@@ -165,7 +165,7 @@ def _publish(
     staged, kept, corrupt = f"staged.{name}", f"quarantine.{name}", arrived.corrupt
     with report.step(f"publish {name}"):
         figures = Observation(f"{source.name} {name} {batch.batch_id}")
-        single = arrived.rows <= MOST_ROWS_WITH_PLACES and _sees_single_rows(source, contract)
+        single = arrived.rows <= MAX_ROWS_WITH_PLACES and _sees_single_rows(source, contract)
         wrote = _append(context, staged_rows(checked, contract, batch, figures, places=single), staged, batch)
         seen = figures.get
         warned = {name: seen[f"warn:{name}"] for name in _names(contract, rejecting=False)}
@@ -180,7 +180,7 @@ def _publish(
         held, broken = 0, dict.fromkeys([*_names(contract, rejecting=True), quarantine.CORRUPT_RULE], 0)
         if rejected:
             places, facts = quarantine.positions(bronze), (contract, source.name, batch, context.now)
-            few = single and total == arrived.rows and len(seen["places"]) <= MOST_PLACES
+            few = single and total == arrived.rows and len(seen["places"]) <= MAX_PLACES
             judged = again(_at(context, bronze, seen["places"])) if few else checked
             bad = quarantine.rejected_rows(checking.rejected(judged, contract), places, *facts)
             if corrupt:
@@ -215,7 +215,7 @@ def _publish(
     return Published(contract, total, wrote, held, {f"rule:{r}": n for r, n in (warned | broken).items()} | missing)
 
 
-MOST_ROWS_WITH_PLACES, MOST_PLACES = 10_000_000, 500_000
+MAX_ROWS_WITH_PLACES, MAX_PLACES = 10_000_000, 500_000
 """The largest batch of which the rejected rows are remembered by their places, and how many are looked up by them."""
 
 

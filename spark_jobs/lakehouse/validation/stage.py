@@ -60,7 +60,7 @@ def run(context: Context) -> None:
     _discard(context, progress, discards)
     # A batch that is undone may have been planned again, or its release asked for again: it is still one batch.
     batches = progress.plan(dict.fromkeys(again[RELEASED] + releases), detail=RELEASED)
-    batches += progress.plan(dict.fromkeys(again[None] + _fresh(progress, inputs)))
+    batches += progress.plan(dict.fromkeys(again[None] + _pending(progress, inputs)))
     # Given up only now, so that no moment is without a plan that covers their inputs.
     for batch in interrupted:
         progress.finish(batch, VOID)
@@ -100,11 +100,11 @@ def _undo(context: Context, batch: Batch) -> None:
     Not finished as it is: the contract may have changed since, and the batch must be of one piece.
     """
     context.report.say(f"{batch.unit}: undoing batch {batch.batch_id} of an interrupted run")
-    publishing.take_back(context, batch)
+    publishing.rollback(context, batch)
     replay.reopen(context, batch)
 
 
-def _fresh(progress: Progress, inputs: list[Input]) -> list[Work]:
+def _pending(progress: Progress, inputs: list[Input]) -> list[Work]:
     """For each input, the loaded bronze batches that no batch of this stage covers yet."""
     loaded = [f for f in progress.finished("ingest") if f.rows[f"bronze.{f.unit}"]]
     work: list[Work] = []
