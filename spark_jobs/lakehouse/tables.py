@@ -403,7 +403,9 @@ class Warehouse:
         """Commit a write; returns how many rows it wrote, None if there was nothing to commit, or Delta knew the transaction."""
         mark = f"{self._mark}-{next(self._marks)}"
         self._write(writer.option("userMetadata", mark), table)
-        commit = self.log.commit_marked(table, mark)
+        # It is among the newest ones, unless others write very often.
+        commits = (c for most in (5, 1000) for c in self.log.commits(table, most) if c.mark == mark)
+        commit = next(commits, None)
         if commit is None:
             return None
         self._note_commit(table, commit)

@@ -17,8 +17,6 @@ from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 
-NEWEST_COMMITS = 5
-"""How many commits of a table are read at first to find one."""
 SMALL_BYTES, SMALL_FILES = 64 * 1024 * 1024, 200
 """Of a table up to this size, it is sooner read whole than found out which of its files are needed."""
 MAX_COMMITS = 100
@@ -153,14 +151,6 @@ class DeltaLog:
         """The commits after a version, the newest first; None if that is not cheaply known."""
         newest = self.version(table)
         return self.commits(table, newest - version) if version is not None and newest > version else []
-
-    def commit_marked(self, table: str, mark: str) -> Commit | None:
-        """The commit with a mark, among the newest ones."""
-        for most in (NEWEST_COMMITS, 1000):
-            for commit in self.commits(table, most):
-                if commit.mark == mark:
-                    return commit
-        return None
 
     def files(self, table: str) -> pa.Table:
         """A row for each file of the newest version: path, size_bytes, num_records, min.<column>, max.<column>, ..."""

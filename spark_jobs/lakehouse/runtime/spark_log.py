@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from lakehouse.runtime.delta_log import NEWEST_COMMITS, BatchFile, Commit
+from lakehouse.runtime.delta_log import BatchFile, Commit
 from lakehouse.runtime.journal import Transaction, Where
 from lakehouse.sql import quote
 
@@ -77,13 +77,6 @@ class SparkLog:
         return None
 
     def commits_after(self, table: str, version: int | None) -> list[Commit] | None:
-        return None
-
-    def commit_marked(self, table: str, mark: str) -> Commit | None:
-        for most in (NEWEST_COMMITS, 1000):
-            for commit in self.commits(table, most):
-                if commit.mark == mark:
-                    return commit
         return None
 
     def batch_files(self, table: str, batches: Iterable[int]) -> list[BatchFile] | None:
