@@ -158,8 +158,8 @@ class DeltaLog:
         return pa.table({}) if found is None else pa.table(found.get_add_actions(flatten=True))
 
     def paths(self, table: str) -> list[str]:
-        """The paths of the files below the table's folder, as the log has them."""
-        return self.files(table)["path"].to_pylist() if self.exists(table) else []
+        """The paths of the files below the table's folder, decoded."""
+        return [unquote(path) for path in self.files(table)["path"].to_pylist()] if self.exists(table) else []
 
     def partition_columns(self, table: str) -> list[str]:
         found = self.newest(table)
@@ -218,8 +218,7 @@ class DeltaLog:
             # Their addresses are of another form than paths; a file's name is its own.
             addresses = pa.table(found.deletion_vectors())["filepath"].to_pylist()
             marked = {unquote(address).rpartition("/")[2] for address in addresses}
-        paths = [unquote(path) for path in self.files(table)["path"].to_pylist()]
-        return [path for path in paths if path.rpartition("/")[2] not in marked]
+        return [path for path in self.paths(table) if path.rpartition("/")[2] not in marked]
 
     def rows_of_batch(self, table: str, batch: int) -> int | None:
         """How many rows a batch has in a table; None where ``batch_files`` does not see it."""
