@@ -121,9 +121,8 @@ class Warehouse:
 
     def _columns(self, ddl: str) -> StructType:
         """Columns in SQL's words."""
-        with self._starting:
-            # Spark's own parser reads them, so it must have been started.
-            self._session = self._session or self._start()
+        # Spark's own parser reads them, so it must have been started.
+        _ = self.spark
         return cast(StructType, StructType.fromDDL(ddl))
 
     def exists(self, table: str) -> bool:

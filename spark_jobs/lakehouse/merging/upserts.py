@@ -117,7 +117,8 @@ def upsert(
     Raises:
         InternalError: a row of the table has the key of several rows; the keys are named.
     """
-    if not warehouse.size(table):
+    size = warehouse.size(table)
+    if not size:
         if how.inserts_any(rows):
             # Without a MERGE, which would first hold all of them in memory.
             inserted = warehouse.append(how.inserted(rows), table, Transaction(FIRST_ROWS, 1))
@@ -125,7 +126,7 @@ def upsert(
                 return {"inserted": inserted, "updated": 0, "deleted": 0}
         return warehouse.merge(rows, table, how.keys, how.clauses, how.key_range)
     # Rows that are never deleted are mostly new.
-    if how.is_small and (warehouse.size(table) > SMALL_BYTES or how.delete_when is None):
+    if how.is_small and (size > SMALL_BYTES or how.delete_when is None):
         if before is None:
             before = how.belonging(rows, warehouse.read(table, version="newest"))
         return _upsert_few(warehouse, rows, table, how, before, transaction)

@@ -21,7 +21,6 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake import Transaction as AppTransaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from lakehouse.errors import TryAgain
 from lakehouse.runtime.delta_log import DeltaLog
 
 T = TypeVar("T")
@@ -158,7 +157,7 @@ class LogStore:
                 self._log.forget(table)
                 if once and "Concurrent transaction" in str(error):
                     return False
-                raise TryAgain(f"a concurrent writer won ({error})", where=table, todo="Run it again.") from error
+                raise
             return True
 
     def _create(self, table: str, schema: pa.Schema) -> DeltaTable:
