@@ -24,6 +24,7 @@ MAX_ROWS_SEARCHED = 1_000_000
 OF_THE_MACHINERY = ("08", "40", "53", "57", "58")
 """Classes of SQLSTATE that tell of a connection, a transaction, memory, an operator or a disk, and not of values."""
 SHOWN = 300
+UNKNOWN_ROW = "a row"
 
 Evaluate = Callable[[DataFrame], DataFrame]
 
@@ -102,17 +103,22 @@ def _failure(rows: DataFrame) -> Exception | None:
 
 def _row(evaluate: Evaluate, bronze: DataFrame) -> str:
     """A row on which an evaluation fails, by its place; ``a row`` where it takes several, or too long to find."""
-    unknown, few = "a row", bronze
     if bronze.count() > MAX_ROWS_SEARCHED:
-        return unknown
-    place, bit = checking.place(F.col("_source")), 0
-    while few.limit(2).count() > 1 and bit < 64:
-        side = F.shiftrightunsigned(place, bit).bitwiseAND(F.lit(1))
-        half = few.where(side == 0)
-        few, bit = half if _failure(evaluate(half)) is not None else few.where(side == 1), bit + 1
+        return UNKNOWN_ROW
+    place = checking.place(F.col("_source"))
+    places = sorted(bronze.select(place.alias("place")).toArrow()["place"].to_pylist())
+
+    def fails(some: Sequence[int]) -> bool:
+        return _failure(evaluate(bronze.where(place.between(some[0], some[-1])))) is not None
+
+    while len(places) > 1:
+        middle = len(places) // 2
+        places = places[:middle] if fails(places[:middle]) else places[middle:]
+    if not places or not fails(places):
+        return UNKNOWN_ROW
+    few = bronze.where(place == places[0])
     found = few.select("_source", "_batch_id").first()
-    if found is None or _failure(evaluate(few)) is None:
-        return unknown
+    assert found is not None
     at = found["_source"]
     if at["block"] is None:
         return f"offset {at['row']} of {at['file']}"
