@@ -29,7 +29,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "spark_jobs"), str(ROOT / "tests")]
 
-from lakehouse.cli import instant  # noqa: E402
+from lakehouse.instants import instant  # noqa: E402
 from lakehouse.report import RunReport  # noqa: E402
 from lakehouse.session import build_session  # noqa: E402
 from lakehouse.synthetic.shop import Scale  # noqa: E402

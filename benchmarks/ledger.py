@@ -7,7 +7,6 @@ Each figure is the median of several runs in one warm session; the machine is no
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -21,13 +20,13 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "spark_jobs"))
 
-from lakehouse.cli import Context  # noqa: E402
+from lakehouse.context import Context  # noqa: E402
 from lakehouse.ingestion.discovery import new_files  # noqa: E402
 from lakehouse.ingestion.landing import Landing  # noqa: E402
 from lakehouse.ingestion.ledger import LOADED, PLANNED, Entry, Ledger  # noqa: E402
 from lakehouse.odcs import load_contracts  # noqa: E402
-from lakehouse.progress import Batch  # noqa: E402
 from lakehouse.report import RunReport  # noqa: E402
+from lakehouse.runtime.progress import Batch  # noqa: E402
 from lakehouse.session import build_session  # noqa: E402
 from lakehouse.sources import load_sources  # noqa: E402
 from lakehouse.tables import Warehouse  # noqa: E402
@@ -64,12 +63,11 @@ def main() -> None:
                 part = files[:known][batch::BATCHES]
                 for state in (PLANNED, LOADED):
                     ledger.record((Batch("ingest", source.name, batch + 1), Entry(f, state)) for f in part)
-            args = argparse.Namespace(retry=False)
-            ledgers[name] = (Context(warehouse, {}, {}, [source], [], name, NOW, None, report, args), ledger)
+            ledgers[name] = (Context(warehouse, {}, {}, [source], [], name, NOW, None, report), ledger)
         for run in range(RUNS + 1):
             for name, (context, ledger) in ledgers.items():
                 begin = time.perf_counter()
-                found[name] = len(new_files(context, landing, ledger, source, landing.find(source)))
+                found[name] = len(new_files(context, landing, ledger, source, landing.find(source), retry=False))
                 if run:
                     seconds.setdefault(name, []).append(time.perf_counter() - begin)
     assert found == {"empty": KNOWN + NEW, "known": NEW}

@@ -25,8 +25,8 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "spark_jobs"))
 
-from lakehouse.progress import Progress  # noqa: E402
 from lakehouse.report import RunReport  # noqa: E402
+from lakehouse.runtime.progress import End, Progress, Work  # noqa: E402
 from lakehouse.session import build_session  # noqa: E402
 from lakehouse.tables import Warehouse  # noqa: E402
 
@@ -75,19 +75,20 @@ class Planned:
 
     def run(self) -> None:
         progress = Progress(self.warehouse, "bench", "bench", datetime.now(UTC), upstream="load")
-        done = {f.batch_id for f in progress.finished("load")} - progress.consumed("bronze")
-        for batch in progress.plan([("bronze", done)] if done else []):
+        covered = {i for b in progress.batches() for i in b.inputs}
+        done = {b.batch_id for b in progress.finished("load")} - covered
+        for batch in progress.plan([Work("bronze", tuple(done))] if done else []):
             frame = self.spark.read.format("delta").load(str(self.folder / "bronze"))
             new = accepted(frame.where(F.col("_batch_id").isin(list(batch.inputs))))
             self.warehouse.append(new, "staged.bench", batch.transaction("staged"))
-            progress.finish(batch)
+            progress.finish(batch, End())
         progress.commit()
 
     def loaded(self) -> None:
         """What the stage before would have recorded of the increment."""
         progress = Progress(self.warehouse, "load", "bench", datetime.now(UTC))
-        (batch,) = progress.plan([("bronze", ())])
-        progress.finish(batch)
+        (batch,) = progress.plan([Work("bronze")])
+        progress.finish(batch, End())
         progress.commit()
 
 

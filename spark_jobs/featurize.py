@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lakehouse import cli
+from lakehouse import cli, options
 
 
 def build_parser():  # type: ignore[no-untyped-def]
@@ -24,11 +24,11 @@ def build_parser():  # type: ignore[no-untyped-def]
     return p
 
 
-def run(context: cli.Context) -> None:
+def run(context: cli.Context, chosen: options.Featurize) -> None:
     from lakehouse.features import stage
 
-    stage.run(context)
+    stage.run(context, chosen)
 
 
 if __name__ == "__main__":
-    cli.leave(cli.run_stage("featurize", build_parser(), run))
+    cli.leave(cli.run_stage("featurize", build_parser(), options.Featurize, run))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lakehouse import cli
+from lakehouse import cli, options
 
 
 def build_parser():  # type: ignore[no-untyped-def]
@@ -17,19 +17,19 @@ def build_parser():  # type: ignore[no-untyped-def]
     return p
 
 
-def run(context: cli.Context) -> None:
+def run(context: cli.Context, chosen: options.Ingest) -> None:
     from lakehouse.errors import UsageError
     from lakehouse.ingestion import auto_loader, stage
     from lakehouse.sources import select_inputs
 
     files = [i for i in select_inputs(context.inputs, context.only) if not i.is_stream]
-    if files and not context.args.landing:
+    if files and not chosen.landing:
         raise UsageError("--landing is missing", todo="Name the folder that holds the sources' files.")
-    if context.args.auto_loader:
-        auto_loader.run(context)
+    if chosen.auto_loader:
+        auto_loader.run(context, chosen)
     else:
-        stage.run(context)
+        stage.run(context, chosen)
 
 
 if __name__ == "__main__":
-    cli.leave(cli.run_stage("ingest", build_parser(), run))
+    cli.leave(cli.run_stage("ingest", build_parser(), options.Ingest, run))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import BooleanOptionalAction
 
-from lakehouse import cli
+from lakehouse import cli, options
 
 
 def build_parser():  # type: ignore[no-untyped-def]
@@ -20,16 +20,11 @@ def build_parser():  # type: ignore[no-untyped-def]
     return p
 
 
-def run(context: cli.Context) -> None:
-    from lakehouse.errors import UsageError
+def run(context: cli.Context, chosen: options.Optimize) -> None:
     from lakehouse.maintenance import stage
 
-    if context.args.retain_hours < 168:
-        raise UsageError(
-            f"--retain-hours {context.args.retain_hours}", todo="Readers may need files for a week: use 168 or more."
-        )
-    stage.run(context)
+    stage.run(context, chosen)
 
 
 if __name__ == "__main__":
-    cli.leave(cli.run_stage("optimize", build_parser(), run))
+    cli.leave(cli.run_stage("optimize", build_parser(), options.Optimize, run))

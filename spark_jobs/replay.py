@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from lakehouse import cli
+from lakehouse import cli, options
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -25,11 +25,11 @@ def build_parser() -> argparse.ArgumentParser:
     return p
 
 
-def run(context: cli.Context) -> None:
+def run(context: cli.Context, chosen: options.Replay) -> None:
     from lakehouse.validation import decisions
 
-    decisions.run(context)
+    decisions.run(context, chosen)
 
 
 if __name__ == "__main__":
-    cli.leave(cli.run_stage("replay", build_parser(), run))
+    cli.leave(cli.run_stage("replay", build_parser(), options.Replay, run))

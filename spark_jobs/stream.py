@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lakehouse import cli
+from lakehouse import cli, options
 
 
 def build_parser():  # type: ignore[no-untyped-def]
@@ -25,21 +25,19 @@ def build_parser():  # type: ignore[no-untyped-def]
         metavar="N",
         help="failures in an hour after which an input stays down (default: 8)",
     )
-    # What validate and ingest look for.
-    p.set_defaults(retry=False, release=None, discard=None, by=None, reason=None)
     return p
 
 
-def run(context: cli.Context) -> None:
+def run(context: cli.Context, chosen: options.Stream) -> None:
     from lakehouse.errors import UsageError
     from lakehouse.sources import select_inputs
     from lakehouse.streaming import stage
 
     inputs = select_inputs(context.inputs, context.only or [i.name for i in context.inputs if i.is_stream])
-    if any(not i.is_stream for i in inputs) and not context.args.landing:
+    if any(not i.is_stream for i in inputs) and not chosen.landing:
         raise UsageError("--landing is missing", todo="Name the folder that holds the sources' files.")
-    stage.run(context, inputs)
+    stage.run(context, chosen, inputs)
 
 
 if __name__ == "__main__":
-    cli.leave(cli.run_stage("stream", build_parser(), run))
+    cli.leave(cli.run_stage("stream", build_parser(), options.Stream, run))

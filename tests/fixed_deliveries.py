@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from lakehouse.cli import instant
+from lakehouse.instants import instant
 
 AS_OF = "2026-04-01"
 CUT_OFF, HORIZON_DAYS = "2026-03-01", 31

@@ -277,3 +277,17 @@ def compared(db: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
         if wrong:
             found[table] = wrong
     return found
+
+
+def content(warehouse: Path) -> dict[str, list[tuple]]:  # type: ignore[type-arg]
+    """Every table's rows but for what tells runs apart."""
+    db = connect(warehouse)
+    told = {"run_id", "at", "quarantined_at", "_ingested_at", "_batch_id", "_bronze_batch", "batch_id"}
+    told |= {"history", "_decided_by"}
+    tables = [r[0] for r in db.sql("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()]
+    result = {}
+    for table in sorted(t for t in tables if not t.startswith("ops_")):
+        relation: duckdb.DuckDBPyRelation = db.sql(f"FROM {table}")
+        columns = [f'"{c}"::VARCHAR' for c in relation.columns if c not in told]
+        result[table] = sorted(relation.project(", ".join(columns)).fetchall(), key=repr)
+    return result

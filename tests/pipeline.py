@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -10,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lakehouse.cli import Context, instant
+from lakehouse import options
+from lakehouse.context import Context
 from lakehouse.contracts import entities
 from lakehouse.features import stage as features
 from lakehouse.features import training
 from lakehouse.ingestion import stage as ingestion
+from lakehouse.instants import instant
 from lakehouse.maintenance import stage as maintenance
 from lakehouse.merging import stage as merging
 from lakehouse.odcs import load_contracts
@@ -27,14 +28,14 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from support import ROOT
 
-STAGES = {
-    "ingest": ingestion.run,
-    "validate": validation.run,
-    "merge": merging.run,
-    "featurize": features.run,
-    "training_set": training.run,
-    "optimize": maintenance.run,
-    "replay": decisions.run,
+STAGES: dict[str, tuple[Callable[..., None], type]] = {
+    "ingest": (ingestion.run, options.Ingest),
+    "validate": (validation.run, options.Validate),
+    "merge": (lambda context, _: merging.run(context), options.Merge),
+    "featurize": (features.run, options.Featurize),
+    "training_set": (training.run, options.TrainingSet),
+    "optimize": (maintenance.run, options.Optimize),
+    "replay": (decisions.run, options.Replay),
 }
 BATCH = ("ingest", "validate", "merge")
 
@@ -54,11 +55,24 @@ class Pipeline:
         self._runs = 0
         self.reports: dict[str, RunReport] = {}
 
-    def run(self, stage: str, **args: Any) -> RunReport:
-        """Run one stage; returns its report, raises what the stage raises."""
-        context = self.context(stage, **args)
-        STAGES[stage](context)
+    def run(
+        self,
+        stage: str,
+        *,
+        only: Iterable[str] = (),
+        as_of: str | None = None,
+        now: datetime | None = None,
+        **chosen: Any,
+    ) -> RunReport:
+        """Run one stage, with options of its own; returns its report, raises what the stage raises."""
+        context = self.context(stage, only=only, as_of=as_of, now=now)
+        STAGES[stage][0](context, self.options(stage, **chosen))
         return context.report
+
+    def options(self, stage: str, **chosen: Any) -> Any:
+        """A stage's options, of texts as the command line has them; ingest's landing folder is this pipeline's."""
+        of_stage = {"landing": str(self.landing)} if stage == "ingest" else {}
+        return options.parsed(STAGES[stage][1], of_stage | chosen)
 
     def context(
         self,
@@ -67,35 +81,11 @@ class Pipeline:
         only: Iterable[str] = (),
         as_of: str | None = None,
         now: datetime | None = None,
-        **args: object,
     ) -> Context:
         self._runs += 1
         now = now or datetime.now(UTC)
         contracts = load_contracts(self.contracts)
         report = RunReport(stage, f"test-{self._runs}", now)
-        options = {
-            "landing": str(self.landing),
-            "kafka": None,
-            "retry": False,
-            "release": None,
-            "discard": None,
-            "by": None,
-            "reason": None,
-            "action": "replay",
-            "rule": None,
-            "ids": None,
-            "since": None,
-            "until": None,
-            "patch": None,
-            "dry_run": False,
-            "vacuum": False,
-            "retain_hours": 168,
-            "budget": None,
-            "start": None,
-            "end": None,
-            "every": None,
-            "recompute": "auto",
-        }
         return Context(
             warehouse=Warehouse(lambda: self.spark, str(self.warehouse_path), report),
             contracts=contracts,
@@ -106,7 +96,6 @@ class Pipeline:
             now=now,
             as_of=instant(as_of) if as_of else None,
             report=report,
-            args=argparse.Namespace(**options | args),
         )
 
     def batch(self, source: str, as_of: str | None = None) -> dict[str, RunReport]:

@@ -6,7 +6,6 @@ increments, their quarantine and their records are worth.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "spark_jobs"))
 
 from lakehouse import versions  # noqa: E402
-from lakehouse.cli import Context, instant  # noqa: E402
+from lakehouse.context import Context  # noqa: E402
 from lakehouse.contracts import entities  # noqa: E402
 from lakehouse.features import gold  # noqa: E402
 from lakehouse.ingestion import readers  # noqa: E402
+from lakehouse.instants import instant  # noqa: E402
 from lakehouse.odcs import load_contracts  # noqa: E402
 from lakehouse.report import RunReport  # noqa: E402
 from lakehouse.session import build_session  # noqa: E402
@@ -36,8 +36,7 @@ def build(landing: str, folder: str, as_of: str) -> None:
     warehouse = Warehouse(lambda: spark, folder, report)
     silver = entities(contracts)
     context = Context(
-        warehouse, contracts, silver, list(inputs.values()), [], "benchmark", now, instant(as_of), report,
-        argparse.Namespace(),
+        warehouse, contracts, silver, list(inputs.values()), [], "benchmark", now, instant(as_of), report
     )  # fmt: skip
     known = {}
     # Parents come first.

@@ -23,6 +23,8 @@ from deltalake.exceptions import DeltaError
 from deltalake.fs import DeltaStorageHandler
 from pyarrow.fs import FileSelector, PyFileSystem
 
+from lakehouse_airflow.suite import Batch, Record, batches_of, open_refusals, to_merge, to_validate
+
 LAYERS = ("bronze", "staged", "quarantine", "silver", "gold", "ops")
 STAGES = ("ingest", "validate", "merge", "featurize", "optimize")
 FIRST = "ops.progress"
@@ -74,6 +76,7 @@ class State:
         snapshots: of each instant the newest entry, the latest first: as_of, state, reason, customers, made_at.
         reasons: of rows in quarantine that nobody has decided upon: entity, rule, rows, the most first.
         refused: batches that wait for a person: unit, batch_id, detail.
+        waiting: how many batches of the stage before are still to be taken by validate, and by merge.
         arrivals: when rows of an entity, good or bad, have come last: entity, at.
         stream: of each input the last heartbeat, at most a week old.
     """
@@ -83,6 +86,7 @@ class State:
     snapshots: list[dict[str, Any]] = field(default_factory=list)
     reasons: list[dict[str, Any]] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
+    waiting: Mapping[str, int] = field(default_factory=dict)
     arrivals: list[dict[str, Any]] = field(default_factory=list)
     stream: list[dict[str, Any]] = field(default_factory=list)
 
@@ -121,6 +125,7 @@ class Lake:
                 for name, (table, query) in QUERIES.items()
                 if table in tables and not tables[table].error
             }
+            batches = self._batches() if FIRST in tables and not tables[FIRST].error else []
             reasons = [
                 (name, pool.submit(self.select, REASONS, name))
                 for name, table in tables.items()
@@ -129,7 +134,18 @@ class Lake:
             found = {name: answer.result() for name, answer in answers.items()}
             rejected = [{"entity": n.split(".")[1], **r} for n, answer in reasons for r in answer.result()]
         rejected.sort(key=lambda r: (-r["rows"], r["entity"], r["rule"]))
-        return State(tables, reasons=rejected, **found)
+        refused = [
+            {"unit": b.unit, "batch_id": b.batch_id, "detail": str(b.end.payload or "") if b.end else ""}
+            for b in sorted(
+                open_refusals(b for b in batches if b.stage == "validate"), key=lambda b: (b.unit, b.batch_id)
+            )
+        ]
+        return State(tables, reasons=rejected, refused=refused, waiting=_waiting(batches), **found)
+
+    def _batches(self) -> list[Batch]:
+        """What the records of each batch amount to; those that are settled for long have been forgotten."""
+        rows = self.select("SELECT stage, unit, batch_id, state, inputs, rows, detail, run_id, at FROM t", FIRST)
+        return batches_of(Record(**r | {"rows": dict(r["rows"] or ())}) for r in rows)
 
     def identity(self) -> str | None:
         """What tells the warehouse from any other, as run reports have it; None while it has none."""
@@ -258,6 +274,13 @@ class Lake:
         return opened
 
 
+def _waiting(batches: list[Batch]) -> dict[str, int]:
+    inputs = {b.unit for b in batches if b.stage == "ingest"}
+    staged = {t.removeprefix("staged.") for b in batches if b.stage == "validate" for t in b.rows}
+    found = {"validate": to_validate(batches, inputs), "merge": to_merge(batches, staged)}
+    return {stage: sum(len(w.inputs) for w in work) for stage, work in found.items() if work}
+
+
 def literal(value: str) -> str:
     """A text in the SQL of DataFusion, which knows no other escape."""
     quoted = value.replace("'", "''")
@@ -283,12 +306,6 @@ REASONS = """
     SELECT rule, count(*) AS rows FROM (
       SELECT r['rule'] AS rule FROM (SELECT unnest(reasons) AS r FROM t WHERE status = 'open'))
     GROUP BY rule"""
-REFUSED = """
-    WITH plans AS (SELECT unit, batch_id, unnest(inputs) AS input FROM t WHERE stage = 'validate' AND state = 'planned'
-                     AND batch_id NOT IN (SELECT batch_id FROM t WHERE stage = 'validate' AND state = 'void')),
-         latest AS (SELECT unit, input, max(batch_id) AS batch_id FROM plans GROUP BY unit, input)
-    SELECT DISTINCT r.unit, r.batch_id, r.detail FROM t r JOIN latest l ON r.unit = l.unit AND r.batch_id = l.batch_id
-    WHERE r.stage = 'validate' AND r.state = 'refused' ORDER BY r.unit, r.batch_id"""
 ARRIVALS = """
     SELECT entity, max("at") AS "at" FROM t WHERE measure = 'rows' AND value > 0 GROUP BY entity ORDER BY entity"""
 PASSING = """
@@ -303,7 +320,6 @@ STREAM = """
 QUERIES = {
     "runs": ("ops.runs", NEWEST_RUNS),
     "snapshots": ("ops.snapshots", SNAPSHOTS),
-    "refused": ("ops.progress", REFUSED),
     "arrivals": ("ops.quality", ARRIVALS),
     "stream": ("ops.stream", STREAM),
 }

@@ -1,4 +1,4 @@
-"""What the pages share with the stages: the contracts, and the rule by which optimize decides. None of it loads Spark.
+"""What the pages share with the stages: contracts, the life of batches, the rule by which optimize decides. None of it loads Spark.
 
 Both are read as the stages read them, so that a page never tells another story than a run.
 """
@@ -17,19 +17,26 @@ from lakehouse.contracts import Column, Contract
 from lakehouse.errors import ConfigurationError
 from lakehouse.maintenance.needs import COMMITS, OPERATIONS, Layout, Need, commit, layout, need
 from lakehouse.odcs import load_contracts
+from lakehouse.runtime.progress import Batch, Record, batches_of, open_refusals, to_merge, to_validate
 
 __all__ = [
     "COMMITS",
     "OPERATIONS",
+    "Batch",
     "Column",
     "ConfigurationError",
     "Contract",
     "Contracts",
     "Layout",
     "Need",
+    "Record",
+    "batches_of",
     "commit",
     "layout",
     "need",
+    "open_refusals",
+    "to_merge",
+    "to_validate",
 ]
 
 

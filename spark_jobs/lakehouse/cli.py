@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import re
 import signal
@@ -16,47 +17,34 @@ import traceback
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import yaml
 
-from lakehouse import __version__, lease, parallel
-from lakehouse.contracts import Contract, entities
-from lakehouse.errors import ConfigurationError, LakehouseError, ServiceUnavailable, TryAgain, UsageError
+from lakehouse import __version__, lease, options, parallel
+from lakehouse.context import Context
+from lakehouse.contracts import entities
+from lakehouse.errors import ConfigurationError, SparkNeeded, TryAgain, UsageError, first_line, named
+from lakehouse.instants import instant
 from lakehouse.odcs import load_contracts
-from lakehouse.report import RUNS, Record, RunReport
+from lakehouse.report import RUNS, Record, RunReport, log
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from lakehouse.sources import Input
     from lakehouse.tables import Warehouse
 
+Options = TypeVar("Options")
 EXIT_CODES = """exit codes:
   0  done                                  69  a service is unreachable (worth a retry)
-  64 wrong arguments                       70  a bug: please report it
-  65 data refused: too many bad rows,      75  try again: a concurrent writer won
-     or columns that a source forbids      78 wrong configuration or contract"""
+  3  there is work (with --look)           70  a bug: please report it
+  64 wrong arguments                       75  try again: a concurrent writer won
+  65 data refused: too many bad rows,      78  wrong configuration or contract
+     or columns that a source forbids"""
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass
-class Context:
-    """Everything a stage's function gets: nothing else reads the clock, the environment or argv."""
-
-    warehouse: Warehouse
-    contracts: dict[str, Contract]
-    entities: dict[str, Contract]
-    inputs: list[Input]
-    only: list[str]
-    run_id: str
-    now: datetime
-    as_of: datetime | None
-    report: RunReport
-    args: argparse.Namespace
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,28 +74,22 @@ def parser(stage: str, description: str) -> argparse.ArgumentParser:
     p.add_argument("--run-id", metavar="ID", help="name of this run in reports and ledgers (default: a new one)")
     p.add_argument("--as-of", metavar="INSTANT", help="ISO 8601 instant; a bare date is midnight UTC")
     p.add_argument("--report", metavar="PATH", help="where to write the run report, as JSON")
+    p.add_argument(
+        "--look", action="store_true", help="end with 3 where there is work that needs Spark, and begin none of it"
+    )
     p.add_argument("--lease", metavar="PATH", help="file that lets one run at a time work on what it stands for")
     p.add_argument("--conf-file", metavar="PATH", help="YAML file with settings, named like the arguments")
     return p
 
 
-def instant(text: str) -> datetime:
-    """An ISO 8601 instant or date as an aware datetime in UTC; raises UsageError."""
-    try:
-        if not re.match(r"\d{4}-\d{2}-\d{2}", text):
-            raise ValueError(text)
-        value = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError as error:
-        raise UsageError(
-            f"'{text}' is not an instant", todo="Write 2026-03-01 or 2026-03-01T12:00:00+00:00."
-        ) from error
-    return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
-
-
 def run_stage(
-    stage: str, p: argparse.ArgumentParser, function: Callable[[Context], None], argv: Sequence[str] | None = None
+    stage: str,
+    p: argparse.ArgumentParser,
+    kind: type[Options],
+    function: Callable[[Context, Options], None],
+    argv: Sequence[str] | None = None,
 ) -> int:
-    """Parse, build the context, call the stage's function, write the report; returns the exit code."""
+    """Parse, build the context and the stage's options, call its function, write the report; returns the exit code."""
     now = datetime.now(UTC)
     report = RunReport(stage, f"manual-{uuid.uuid4().hex[:12]}", now)
     built: list[Context] = []
@@ -115,10 +97,11 @@ def run_stage(
     def work(args: argparse.Namespace, report: RunReport) -> None:
         report.run_id = args.run_id or report.run_id
         path = _checked(args).lease
+        chosen = options.parsed(kind, {f.name: getattr(args, f.name) for f in fields(kind)})  # type: ignore[arg-type]
         with lease.hold(path, report.run_id, report.say) if path else nullcontext() as held:
             context = _context(stage, args, report, now, held)
             built.append(context)
-            function(context)
+            function(context, chosen)
 
     return guard(report, p, work, argv, lambda: _record_run(built, report))
 
@@ -133,6 +116,9 @@ def guard(
     """Do the work; whatever goes wrong becomes a report, one line on standard error and an exit code."""
     stage, path = report.stage, None
     before = signal.signal(signal.SIGTERM, _terminate)
+    lines = logging.StreamHandler(sys.stderr)
+    log.setLevel(logging.INFO)
+    log.addHandler(lines)
     try:
         args = _fill(p.parse_args(argv))
         path = args.report
@@ -144,10 +130,13 @@ def guard(
         # Once the end has begun, another signal must not cut the report short.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         known = named(error)
-        if known is None:
-            report.traceback = traceback.format_exc()
-        message = f"{stage}: {known}" if known else f"{stage}: a bug: {type(error).__name__}: {_first_line(error)}"
-        report.finish("failed", known.exit_code if known else 70, message)
+        if isinstance(known, SparkNeeded):
+            report.finish("pending", known.exit_code)
+        else:
+            if known is None:
+                report.traceback = traceback.format_exc()
+            message = f"{stage}: {known}" if known else f"{stage}: a bug: {type(error).__name__}: {first_line(error)}"
+            report.finish("failed", known.exit_code if known else 70, message)
     before_report()
     if path:
         try:
@@ -160,9 +149,12 @@ def guard(
         if report.traceback:
             print(report.traceback, file=sys.stderr)
         print(report.error, file=sys.stderr, flush=True)
+    elif report.exit_code == SparkNeeded.exit_code:
+        report.say("there is work to do, for which Spark is needed")
     else:
         report.say(f"done, {len(report.warnings)} warnings")
     signal.signal(signal.SIGTERM, before)
+    log.removeHandler(lines)
     assert report.exit_code is not None
     return report.exit_code
 
@@ -245,6 +237,8 @@ def _context(
     fence = {"fence": held.check} if held else {}
 
     def start() -> SparkSession:
+        if args.look:
+            raise SparkNeeded()
         # Only where rows are to be read or written: whoever has nothing to do needs no JVM.
         from lakehouse import executors
         from lakehouse.session import application_id, build_session
@@ -257,7 +251,7 @@ def _context(
 
     warehouse = Warehouse(start, args.warehouse, report, **fence)
     _check_identity(warehouse, args.warehouse_id, report)
-    return Context(warehouse, contracts, silver, inputs, only, report.run_id, now, as_of, report, args)
+    return Context(warehouse, contracts, silver, inputs, only, report.run_id, now, as_of, report)
 
 
 def _check_identity(warehouse: Warehouse, expected: str | None, report: RunReport) -> None:
@@ -288,46 +282,8 @@ def _record_run(built: list[Context], report: RunReport) -> None:
         )  # fmt: skip
         context.warehouse.journal(RUNS, Record).append([row])
     except Exception as error:
-        report.warnings.append(f"the run could not be recorded in ops.runs: {_first_line(error)}")
+        report.warnings.append(f"the run could not be recorded in ops.runs: {first_line(error)}")
 
 
 def _terminate(signum: int, frame: object) -> NoReturn:
     raise TryAgain("ended by a signal", todo="Run it again: it goes on where this run stopped.")
-
-
-def named(error: BaseException) -> LakehouseError | None:
-    """The named error that something raised by Spark, Py4J or a socket amounts to; None for a bug."""
-    if isinstance(error, LakehouseError):
-        return error
-    if isinstance(error, KeyboardInterrupt):
-        return TryAgain("interrupted", todo="Run it again: it goes on where this run stopped.")
-    # Delta's conflicts reach Python as errors of the JVM, with their condition in brackets.
-    conflict = re.search(r"\[(DELTA_CONCURRENT\w*|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED)", str(error))
-    if conflict:
-        return TryAgain(f"a concurrent writer won ({conflict[1]})", todo="Run it again.")
-    if type(error).__name__ == "CommitFailedError":
-        return TryAgain(f"a concurrent writer won ({_first_line(error)})", todo="Run it again.")
-    if type(error).__name__ in ("Py4JNetworkError", "ConnectionRefusedError", "ConnectionResetError"):
-        return ServiceUnavailable(f"the connection to Spark is gone ({_first_line(error)})", todo="Run it again.")
-    if re.search(r"stopped SparkContext|SparkContext (was shut down|has been shutdown)", str(error)):
-        return ServiceUnavailable(
-            "Spark is gone: the cluster's master does not answer, or has ended the application",
-            todo="Look at the master; run it again when it is there.",
-        )
-    if re.search(r"StatusCode\.UNAVAILABLE|RETRIES_EXCEEDED", str(error)):
-        return ServiceUnavailable("the Spark Connect server does not answer", todo="Run it again when it is there.")
-    if isinstance(error, PermissionError):
-        return ConfigurationError(f"not allowed: {error}", todo="Check the folder's owner and permissions.")
-    refused = re.search(
-        r"[^\n]*(Permission denied|Mkdirs failed|No space left on device|Not a directory)[^\n]*", str(error)
-    )
-    if refused:
-        return ConfigurationError(
-            f"a file cannot be written: {refused[0].strip()[:300]}",
-            todo="Check the warehouse's address, owner and space.",
-        )
-    return None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:500]

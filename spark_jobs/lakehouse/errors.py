@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class LakehouseError(Exception):
     """Base of every error a person is meant to read.
@@ -49,7 +51,55 @@ class TryAgain(LakehouseError):
     exit_code = 75
 
 
+class SparkNeeded(LakehouseError):
+    """Whoever only looks whether there is work has found some."""
+
+    exit_code = 3
+
+    def __init__(self) -> None:
+        super().__init__("there is work to do", todo="Run it without --look.")
+
+
 class ConfigurationError(LakehouseError):
     """A contract, a source or a setting is not valid."""
 
     exit_code = 78
+
+
+def named(error: BaseException) -> LakehouseError | None:
+    """The named error that something raised by Spark, Py4J or a socket amounts to; None for a bug."""
+    if isinstance(error, LakehouseError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return TryAgain("interrupted", todo="Run it again: it goes on where this run stopped.")
+    # Delta's conflicts reach Python as errors of the JVM, with their condition in brackets.
+    conflict = re.search(r"\[(DELTA_CONCURRENT\w*|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED)", str(error))
+    if conflict:
+        return TryAgain(f"a concurrent writer won ({conflict[1]})", todo="Run it again.")
+    if type(error).__name__ == "CommitFailedError":
+        return TryAgain(f"a concurrent writer won ({first_line(error)})", todo="Run it again.")
+    if type(error).__name__ in ("Py4JNetworkError", "ConnectionRefusedError", "ConnectionResetError"):
+        return ServiceUnavailable(f"the connection to Spark is gone ({first_line(error)})", todo="Run it again.")
+    if re.search(r"stopped SparkContext|SparkContext (was shut down|has been shutdown)", str(error)):
+        return ServiceUnavailable(
+            "Spark is gone: the cluster's master does not answer, or has ended the application",
+            todo="Look at the master; run it again when it is there.",
+        )
+    if re.search(r"StatusCode\.UNAVAILABLE|RETRIES_EXCEEDED", str(error)):
+        return ServiceUnavailable("the Spark Connect server does not answer", todo="Run it again when it is there.")
+    if isinstance(error, PermissionError):
+        return ConfigurationError(f"not allowed: {error}", todo="Check the folder's owner and permissions.")
+    refused = re.search(
+        r"[^\n]*(Permission denied|Mkdirs failed|No space left on device|Not a directory)[^\n]*", str(error)
+    )
+    if refused:
+        return ConfigurationError(
+            f"a file cannot be written: {refused[0].strip()[:300]}",
+            todo="Check the warehouse's address, owner and space.",
+        )
+    return None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, cut off where it is long."""
+    return (str(error).strip().splitlines() or [""])[0][:500]

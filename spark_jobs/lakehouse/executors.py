@@ -6,13 +6,14 @@ workers end its executors.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from pyspark.sql import SparkSession
+
+from lakehouse.engine import engine
 
 EVERY, PATIENCE = 5.0, 60.0
 """Seconds between two looks, and without an executor after which the cluster has forgotten the application."""
@@ -24,9 +25,7 @@ def watch(spark: SparkSession, warn: Callable[[str], None]) -> None:
     Whatever waits for Spark then fails with an error that ``cli.named`` knows. To end the stage alone would not do: it
     records its end through Spark, and would wait again.
     """
-    if os.environ.keys() & {"SPARK_REMOTE", "DATABRICKS_RUNTIME_VERSION"}:
-        return
-    if (spark.sparkContext.master or "").startswith("spark://"):
+    if engine().owns_jvm and (spark.sparkContext.master or "").startswith("spark://"):
         context = spark.sparkContext._jsc.sc()
         threading.Thread(target=_watch, args=(context, warn), daemon=True, name="executors").start()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ import pyarrow as pa
 from lakehouse import __version__
 
 RUNS = "ops.runs"
+log = logging.getLogger("lakehouse")
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,14 @@ class RunReport:
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
-        self.say(f"warning: {message}")
+        self._log(logging.WARNING, f"warning: {message}")
 
     def say(self, message: str) -> None:
-        """One progress line on standard error."""
-        print(f"{self.stage} [{time.monotonic() - self._clock:6.1f} s] {message}", file=sys.stderr, flush=True)
+        """One line of progress."""
+        self._log(logging.INFO, message)
+
+    def _log(self, level: int, message: str) -> None:
+        log.log(level, "%s [%6.1f s] %s", self.stage, time.monotonic() - self._clock, message)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

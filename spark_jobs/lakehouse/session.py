@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
+
+from lakehouse.engine import engine
 
 NEEDED = {
     "spark.sql.session.timeZone": "UTC",
@@ -35,8 +36,7 @@ def build_session(app_name: str) -> SparkSession:
     It begins prepared for little data, as a stage's own records are; see ``prepare``.
     """
     builder = SparkSession.builder.appName(app_name)
-    # A Spark Connect server, and Databricks, have Delta; there these would be refused, or take its place.
-    if not os.environ.keys() & {"SPARK_REMOTE", "DATABRICKS_RUNTIME_VERSION"}:
+    if not engine().has_delta:
         builder = builder.config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension").config(
             "spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog"
         )
@@ -61,8 +61,7 @@ def prepare(spark: SparkSession, rows: float = math.inf) -> None:
     Spark makes, formats and looks up code for single expressions in each task. That pays where it sorts and compares
     many rows; with few rows it is a third of a stage's CPU. Results are the same either way.
     """
-    # Databricks has an engine of its own, and partly no such setting.
-    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+    if not engine().takes_settings:
         return
     with suppress(AnalysisException):
         spark.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN" if rows <= LITTLE_ROWS else "FALLBACK")
@@ -72,7 +71,7 @@ def prepare(spark: SparkSession, rows: float = math.inf) -> None:
 def rewriting_changed_files(spark: SparkSession, whole: bool) -> Iterator[None]:
     """Within, a MERGE writes a file anew in which a row changes; or else marks the row in it, which takes five more queries."""
     name = "spark.databricks.delta.merge.deletionVectors.persistent"
-    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+    if not engine().takes_settings:
         yield
         return
     before = spark.conf.get(name, "true") or "true"

@@ -1,52 +1,34 @@
-"""Every read and write of a Delta table.
-
-A table is named ``<layer>.<table>``. It lies at ``<warehouse>/<layer>/<table>``, or is
-``<catalog>.<layer>.<table>`` when the warehouse is ``catalog:NAME``.
-"""
+"""Every write of a Delta table; ``reading.py`` has the reads."""
 
 from __future__ import annotations
 
 import itertools
-import re
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
-import pyarrow as pa
 from pyspark.sql import DataFrame, DataFrameWriter
-from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructType
 
 from lakehouse import properties
-from lakehouse.errors import ConfigurationError, InternalError
+from lakehouse.errors import InternalError
+from lakehouse.reading import Tables
 from lakehouse.report import RunReport
-from lakehouse.runtime.delta_log import Commit, DeltaLog, without_patterns
+from lakehouse.runtime.delta_log import Commit, DeltaLog
 from lakehouse.runtime.journal import Journal, LogStore, Store, Transaction
-from lakehouse.runtime.spark_log import SparkLog, SparkStore
+from lakehouse.runtime.spark_log import SparkStore
 from lakehouse.sql import quote, same_key
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 T = TypeVar("T")
-FIRST = "ops.progress"
-"""The table that every warehouse has, and that is never made anew."""
 MERGED = ("inserted", "updated", "deleted")
-TABLE = re.compile(r"(bronze|staged|quarantine|silver|gold|ops)\.[a-z][a-z0-9_]*")
 
 
 def _nullable_ddl(rows: DataFrame) -> str:
     """The frame's columns. A column that happens to be a constant today may be null tomorrow."""
     return ", ".join(f"{quote(f.name)} {f.dataType.simpleString()}" for f in rows.schema.fields)
-
-
-def _with_columns(rows: DataFrame, columns: Mapping[str, str]) -> DataFrame:
-    """The rows; those of the columns (types by name) that they lack are there as nulls."""
-    missing = [c for c in columns if c not in rows.columns]
-    return rows.select("*", *[F.lit(None).cast(columns[c]).alias(c) for c in missing]) if missing else rows
 
 
 def _repeated(rows: DataFrame, keys: Sequence[str], most: int = 5) -> str:
@@ -56,8 +38,8 @@ def _repeated(rows: DataFrame, keys: Sequence[str], most: int = 5) -> str:
     return "; ".join([*named, "and more"] if len(found) > most else named)
 
 
-class Warehouse:
-    """The tables below one location, as seen by one run."""
+class Warehouse(Tables):
+    """The tables below one location, as one run reads and changes them."""
 
     def __init__(
         self,
@@ -68,34 +50,20 @@ class Warehouse:
     ) -> None:
         """
         Args:
-            start: gives a session of Spark; not called before the first row is to be read or written.
+            start: as of ``Tables``.
             fence: asked before each change; raises when this run may write no more.
         """
-        self._start, self._starting = start, threading.Lock()
-        self._session: SparkSession | None = None
+        super().__init__(start, location, report)
         self._fence = fence
-        self.location = location.rstrip("/")
-        self._report = report
         self._complete: set[tuple[str, str]] = set()
         self._creating = threading.Lock()
         # Marks this run's commits in a table's history; the run's id alone would not: a retry has the same.
         self._mark, self._marks = f"{report.stage} {report.run_id} {uuid.uuid4().hex[:8]}", itertools.count(1)
-        self.log: DeltaLog | SparkLog
         self._store: Store
-        if DeltaLog.can_open(self.location):
-            self.log = DeltaLog(self.location)
+        if isinstance(self.log, DeltaLog):
             self._store = LogStore(self.log)
         else:
-            self.log = SparkLog(lambda: self.spark, self.sql_name)
             self._store = SparkStore(self.log, self._append_record, self.delete, self.optimize)
-
-    @property
-    def spark(self) -> SparkSession:
-        """The session, which the first who asks starts."""
-        with self._starting:
-            if self._session is None:
-                self._session = self._start()
-            return self._session
 
     def journal(self, table: str, record: type[T]) -> Journal[T]:
         """A table of small records, for which no Spark is needed."""
@@ -110,23 +78,6 @@ class Warehouse:
             return self.append(rows, table, once) is not None
         self.append_always(rows, table)
         return True
-
-    def sql_name(self, table: str) -> str:
-        if not TABLE.fullmatch(table):
-            raise ConfigurationError(f"'{table}' is no table name", todo="Use <layer>.<name>.")
-        layer, name = table.split(".")
-        if self.location.startswith("catalog:"):
-            return ".".join(quote(part) for part in (self.location.removeprefix("catalog:"), layer, name))
-        return "delta." + quote(f"{self.location}/{layer}/{name}")
-
-    def _columns(self, ddl: str) -> StructType:
-        """Columns in SQL's words."""
-        # Spark's own parser reads them, so it must have been started.
-        _ = self.spark
-        return cast(StructType, StructType.fromDDL(ddl))
-
-    def exists(self, table: str) -> bool:
-        return self.log.exists(table)
 
     def create(self, table: str, ddl: str, partition_by: Sequence[str] = ()) -> None:
         """Create a table, or add the columns that it lacks.
@@ -157,100 +108,6 @@ class Warehouse:
             columns = ", ".join(f"{quote(f.name)} {f.dataType.simpleString()}" for f in missing)
             self._change(f"ALTER TABLE {self.sql_name(table)} ADD COLUMNS ({columns})")
             self._note_write(table)
-
-    def read(
-        self,
-        table: str,
-        columns: Mapping[str, str] = MappingProxyType({}),
-        *,
-        version: int | Literal["newest"] | None = None,
-    ) -> DataFrame:
-        """A table; those of ``columns`` (types by name) that it does not have are there as nulls.
-
-        Args:
-            version: each use of the frame sees this version, or the one that is the newest now. What is persisted of it is
-                kept when the table is written, but in a catalog; of a frame without a version, Spark computes it again.
-        """
-        name = self.sql_name(table)
-        if version == "newest":
-            version = self.newest_version(table)
-        files = None if version is None else self.log.snapshot_files(table, version)
-        if version is None:
-            frame = self.spark.table(name)
-        elif files is not None:
-            frame = self._files(table, files)
-        else:
-            frame = self.spark.sql(f"SELECT * FROM {name} VERSION AS OF {int(version)}")  # noqa: S608
-        return _with_columns(frame, columns)
-
-    def batches(self, table: str, ids: Sequence[int], columns: Mapping[str, str] = MappingProxyType({})) -> DataFrame:
-        """The rows of some batches; each use of the frame sees the same, whatever is added meanwhile. See ``read``.
-
-        The log names the files that they are in, and these are read: to ask Delta for them takes three queries of its own.
-        """
-        files = self.log.batch_files(table, ids)
-        if files is None:
-            rows = self.read(table, columns)
-        else:
-            rows = _with_columns(self._files(table, [f.path for f in files]), columns)
-        return rows.where(F.col("_batch_id").isin(list(ids)))
-
-    def _files(self, table: str, paths: Sequence[str]) -> DataFrame:
-        """The rows of some files of a table, whose paths are below its folder."""
-        schema = StructType.fromJson(self.log.schema(table))
-        if not paths:
-            return self.spark.createDataFrame([], schema)
-        folder = f"{self.location}/{table.replace('.', '/')}"
-        return self.spark.read.schema(schema).parquet(*[without_patterns(f"{folder}/{path}") for path in paths])
-
-    def read_or_empty(self, table: str, ddl: str, *, version: int | Literal["newest"] | None = None) -> DataFrame:
-        """The table with at least the given columns, or no rows of them while it does not exist; see ``read``."""
-        if not self.exists(table):
-            return self.frame([], ddl)
-        fields = self._columns(ddl).fields
-        return self.read(table, {f.name: f.dataType.simpleString() for f in fields}, version=version)
-
-    def changes(self, table: str, after: int, until: int) -> DataFrame | None:
-        """The rows that versions after one and up to another have inserted, deleted and updated.
-
-        Returns:
-            Delta's change data: the columns and ``_change_type``. None if Delta has not kept it.
-        """
-        if after >= until:
-            empty = self.read(table, version=until).limit(0)
-            return empty.withColumn("_change_type", F.lit(""))
-        reader = self.spark.read.option("readChangeFeed", "true")
-        reader = reader.option("startingVersion", after + 1).option("endingVersion", until)
-        try:
-            if self.location.startswith("catalog:"):
-                return reader.table(self.sql_name(table))
-            layer, name = table.split(".")
-            return reader.format("delta").load(f"{self.location}/{layer}/{name}")
-        except Exception as error:
-            if not re.search(
-                "DELTA_(MISSING_CHANGE_DATA|CHANGE_DATA_FEED|CHANGE_TABLE_FEED|VERSION_NOT_FOUND|CANNOT_TIME)",
-                str(error),
-            ):
-                raise
-            return None
-
-    def size(self, table: str) -> int:
-        """Bytes of a table's newest version; 0 while it does not exist."""
-        return self.log.size(table)
-
-    def identity(self) -> str | None:
-        """What tells this warehouse from any other: the id that Delta has given to its first table; None before there is one.
-
-        It stays when the warehouse is moved, and a copy has it too.
-        """
-        return self.log.identity(FIRST)
-
-    def frame(self, records: Sequence[tuple], ddl: str) -> DataFrame:
-        """A few records as a frame of one partition: by way of Arrow, because Spark starts a Python worker for tuples."""
-        schema = self._columns(ddl)
-        named = [dict(zip(schema.names, record, strict=True)) for record in records]
-        table = pa.Table.from_pylist(named, schema=to_arrow_schema(schema, timezone="UTC"))
-        return self.spark.createDataFrame(table, schema=schema).coalesce(1)
 
     def append(self, rows: DataFrame, table: str, once: Transaction) -> int | None:
         """Append rows; creates the table for the first ones.
@@ -362,6 +219,9 @@ class Warehouse:
 
     def optimize(self, table: str, z_order_by: Sequence[str] = ()) -> tuple[int, int]:
         """Compact a table, clustered by columns when some are named; returns files added and removed."""
+        if table.startswith("ops.") and isinstance(self._store, LogStore):
+            self._changing()
+            return self._store.compact(table)
         order = f" ZORDER BY ({', '.join(map(quote, z_order_by))})" if z_order_by else ""
         done = self._change(f"OPTIMIZE {self.sql_name(table)}{order}").select("metrics.*").first()
         assert done is not None
@@ -384,19 +244,6 @@ class Warehouse:
         counted = self._change(f"DELETE FROM {self.sql_name(table)} WHERE {condition}").first()  # noqa: S608
         if counted is None or counted["num_affected_rows"]:
             self._note_write(table)
-
-    def note_read(self, table: str) -> None:
-        """Record in the report which version of a table this run reads."""
-        if self.exists(table):
-            self._report.note(table, version_read=self.newest_version(table))
-
-    def newest_version(self, table: str) -> int:
-        return self.log.version(table)
-
-    def rows_of_batch(self, table: str, batch_id: int) -> int:
-        """How many rows a batch has in a table."""
-        told = self.log.rows_of_batch(table, batch_id)
-        return self.read(table).where(F.col("_batch_id") == batch_id).count() if told is None else told
 
     def _save(self, writer: DataFrameWriter, table: str) -> int | None:
         """Commit a write; returns how many rows it wrote, None if there was nothing to commit, or Delta knew the transaction."""

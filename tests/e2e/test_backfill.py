@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from airflow_server import Airflow
-from lakehouse.cli import instant
+from lakehouse.instants import instant
 from pipeline import GOLD, SILVER, Pipeline, rows_of
 from pyspark.sql import SparkSession
 from shell import Shell

@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import duckdb
-import oracle
 import pytest
 from deltalake import DeltaTable
-from lakehouse.cli import instant
+from lakehouse.instants import instant
 from lakehouse.report import RunReport
 from lakehouse.synthetic.shop import Scale
 from lakehouse.synthetic.stage import generate
+from oracle import content
 from pipeline import Pipeline
 from pyspark.sql import SparkSession
 from shell import Shell
@@ -53,20 +52,6 @@ def arguments(stage: str, patch: Path) -> list[str]:
         "featurize": ["--as-of", AS_OF],
     }
     return of_stage.get(stage, [])
-
-
-def content(warehouse: Path) -> dict[str, list[tuple]]:  # type: ignore[type-arg]
-    """Every table's rows but for what tells runs apart."""
-    db = oracle.connect(warehouse)
-    told = {"run_id", "at", "quarantined_at", "_ingested_at", "_batch_id", "_bronze_batch", "batch_id"}
-    told |= {"history", "_decided_by"}
-    tables = [r[0] for r in db.sql("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()]
-    result = {}
-    for table in sorted(t for t in tables if not t.startswith("ops_")):
-        relation: duckdb.DuckDBPyRelation = db.sql(f"FROM {table}")
-        columns = [f'"{c}"::VARCHAR' for c in relation.columns if c not in told]
-        result[table] = sorted(relation.project(", ".join(columns)).fetchall(), key=repr)
-    return result
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import pytest
 import stream_demo
 from deltalake import DeltaTable
 from kafka_broker import KafkaBroker
-from lakehouse.cli import instant
+from lakehouse.instants import instant
 from lakehouse.report import RunReport
 from lakehouse.synthetic.shop import Scale
 from lakehouse.synthetic.stage import generate

@@ -13,9 +13,9 @@ import oracle
 import pytest
 from fixed_deliveries import AS_OF, CUT_OFF, HORIZON_DAYS
 from lakehouse import versions
-from lakehouse.cli import instant
 from lakehouse.contracts import SEQUENCE_DDL
 from lakehouse.features import definitions, gold
+from lakehouse.instants import instant
 from pipeline import GOLD, SILVER, Pipeline
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from deltalake import DeltaTable
-from lakehouse.progress import Progress
 from lakehouse.report import RunReport
+from lakehouse.runtime.progress import End, Progress, Work
 from lakehouse.tables import Warehouse
 from lakehouse_airflow.lake import Lake
 from pyspark.sql import SparkSession
@@ -23,7 +23,7 @@ def warehouse_at(spark: SparkSession, location: str) -> Warehouse:
 
 def plan(warehouse: Warehouse) -> None:
     progress = Progress(warehouse, "ingest", "r", NOW)
-    progress.finish(*progress.plan([("shop_products", ())]))
+    progress.finish(*progress.plan([Work("shop_products")]), End())
     progress.commit()
 
 

@@ -13,8 +13,8 @@ import pytest
 from lakehouse.errors import DataRefused, TryAgain
 from lakehouse.ingestion import auto_loader, readers
 from lakehouse.ingestion.landing import Landing
-from lakehouse.progress import VOID, Progress
 from lakehouse.runtime.journal import Transaction
+from lakehouse.runtime.progress import VOID, End, Progress
 from lakehouse.sources import Input
 from lakehouse.tables import Warehouse
 from pipeline import Pipeline
@@ -216,7 +216,7 @@ def test_auto_loaders_micro_batches_are_loaded_once_whatever_is_killed(spark: Sp
     other.landing.symlink_to(ours.landing)
 
     def load() -> None:
-        auto_loader.run(other.context("ingest", state=str(tmp_path / "state")), plain_files)
+        auto_loader.run(other.context("ingest"), other.options("ingest", state=str(tmp_path / "state")), plain_files)
 
     deliver(ours, "a.csv", "id,note\n1,x\n2\n")
     deliver(ours, "b.csv", "id,note\n3,\n")
@@ -269,7 +269,7 @@ def failing_on_bronze(error: Exception) -> Callable[..., int | None]:
 
 
 def load_by_stand_in(pipeline: Pipeline, folder: Path, stream: auto_loader.Stream = plain_files) -> None:
-    auto_loader.run(pipeline.context("ingest", state=str(folder / "state")), stream)
+    auto_loader.run(pipeline.context("ingest"), pipeline.options("ingest", state=str(folder / "state")), stream)
 
 
 def ends(pipeline: Pipeline) -> list[tuple[int, str]]:
@@ -303,7 +303,7 @@ def test_auto_loaders_batch_that_was_given_up_is_planned_anew(spark: SparkSessio
     interrupted(pipeline, tmp_path)
     progress = Progress(pipeline.context("ingest").warehouse, "ingest", "by hand", NOW)
     for batch in progress.outstanding():
-        progress.finish(batch, VOID)
+        progress.finish(batch, End(VOID))
     progress.commit()
     load_by_stand_in(pipeline, tmp_path)
     assert bronze(pipeline, "id") == [("1", None)]

@@ -133,7 +133,7 @@ def test_a_topic_that_does_not_answer_does_not_hold_up_files(
     monkeypatch.setattr(kafka, "run", silent)
     context = pipeline.context("ingest", only=["own_topic", "own_csv", "own_gone"])
     with pytest.raises(ServiceUnavailable):
-        ingestion.run(context)
+        ingestion.run(context, pipeline.options("ingest"))
     assert ids(pipeline, "csv") == ["A"]
     # A folder that is not there, and was asked for by name, is the second error.
     assert [w for w in context.report.warnings if "own_gone" in w and "no such folder" in w]

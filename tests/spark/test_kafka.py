@@ -16,12 +16,12 @@ import messages
 import pytest
 import yaml
 from kafka_broker import KafkaBroker
-from lakehouse.cli import instant
 from lakehouse.errors import ConfigurationError, DataRefused, ServiceUnavailable
 from lakehouse.ingestion import kafka
-from lakehouse.progress import Progress
+from lakehouse.instants import instant
 from lakehouse.report import RunReport
-from lakehouse.retention import prune
+from lakehouse.runtime.progress import Progress
+from lakehouse.runtime.retention import prune
 from lakehouse.synthetic.shop import Scale
 from lakehouse.synthetic.stage import generate
 from messages import Topic

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 from datacontract.data_contract import DataContract
-from lakehouse.cli import instant
 from lakehouse.contracts import entities
 from lakehouse.errors import ConfigurationError, UsageError
+from lakehouse.instants import instant
 from lakehouse.odcs import load_contract, load_contracts
 from lakehouse.profiling import stage
 from lakehouse.report import RunReport

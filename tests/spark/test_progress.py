@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from lakehouse.errors import TryAgain
-from lakehouse.progress import Progress
+from lakehouse.runtime.progress import Progress, Work
 from pipeline import Pipeline
 from pyspark.sql import SparkSession
 
@@ -27,10 +27,10 @@ def progress(pipeline: Pipeline) -> Progress:
 
 def test_runs_with_other_units_plan_beside_each_other(pipeline: Pipeline) -> None:
     first, second = progress(pipeline), progress(pipeline)
-    assert [b.batch_id for b in first.plan([("files", ()), ("more", ())])] == [1, 2]
+    assert [b.batch_id for b in first.plan([Work("files"), Work("more")])] == [1, 2]
     # The second one knew of no batch when it began.
-    assert [b.batch_id for b in second.plan([("orders", ())])] == [3]
-    assert [b.batch_id for b in first.plan([("files", ())])] == [4]
+    assert [b.batch_id for b in second.plan([Work("orders")])] == [3]
+    assert [b.batch_id for b in first.plan([Work("files")])] == [4]
     assert [(b.batch_id, b.unit) for b in progress(pipeline).batches()] == [
         (1, "files"),
         (2, "more"),
@@ -41,15 +41,15 @@ def test_runs_with_other_units_plan_beside_each_other(pipeline: Pipeline) -> Non
 
 def test_of_two_runs_with_one_unit_the_second_is_told_to_try_again(pipeline: Pipeline) -> None:
     first, second = progress(pipeline), progress(pipeline)
-    first.plan([("files", ())])
+    first.plan([Work("files")])
     with pytest.raises(TryAgain, match="another run of ingest is at work"):
-        second.plan([("other", ()), ("files", ())])
+        second.plan([Work("other"), Work("files")])
     assert [(b.batch_id, b.unit) for b in progress(pipeline).batches()] == [(1, "files")]
 
 
 def test_plans_at_the_same_moment_have_numbers_of_their_own(pipeline: Pipeline) -> None:
-    progress(pipeline).plan([("before", ())])
+    progress(pipeline).plan([Work("before")])
     runs = [(progress(pipeline), f"unit{n}") for n in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        plans = list(pool.map(lambda run: [run[0].plan([(run[1], ())])[0].batch_id for _ in range(2)], runs))
+        plans = list(pool.map(lambda run: [run[0].plan([Work(run[1])])[0].batch_id for _ in range(2)], runs))
     assert sorted(n for plan in plans for n in plan) == list(range(2, 10))

@@ -187,13 +187,13 @@ def test_a_refused_batch_leaves_nothing_behind_and_can_be_given_up(
         pipeline.run("validate", release="1", discard="1", by="ada", reason="a test upload")
     # Discarding what a killed run was about to release: the last word counts.
     with monkeypatch.context() as m:
-        m.setattr(publishing, "publish", killed)
+        m.setattr(publishing.Publication, "publish", killed)
         with pytest.raises(Killed):
             pipeline.run("validate", release="1")
     pipeline.run("validate", discard="1", by="ada", reason="a test upload")
     assert pipeline.table("staged.products").count() == 0
     (end,) = pipeline.table("ops.progress").where("state = 'discarded'").select("detail").collect()
-    assert end["detail"] == "discarded by ada: a test upload"
+    assert json.loads(end["detail"]) == {"discard": {"by": "ada", "reason": "a test upload"}}
     assert not pipeline.run("validate").wrote
     with pytest.raises(UsageError, match="no refused batch"):
         pipeline.run("validate", release="1")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lakehouse.cli import instant
+from lakehouse.instants import instant
 from lakehouse.report import RunReport
 from lakehouse.synthetic.shop import Scale
 from lakehouse.synthetic.stage import generate

@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 import oracle
 import pytest
-from lakehouse.cli import instant
+from lakehouse.instants import instant
 from lakehouse.maintenance.needs import need
 from lakehouse.maintenance.stage import inspect
 from lakehouse.maintenance.stage import tables as maintained

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import oracle
 import pytest
-from lakehouse.cli import instant
 from lakehouse.features import catalogue, definitions
 from lakehouse.features.catalogue import MONEY, TRANSACTIONS, Feature
+from lakehouse.instants import instant
 from lakehouse.report import RunReport
 from lakehouse.synthetic.shop import Scale
 from lakehouse.synthetic.stage import generate

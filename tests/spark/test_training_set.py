@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lakehouse.cli import instant
 from lakehouse.errors import ConfigurationError, UsageError
 from lakehouse.features import catalogue, training
+from lakehouse.instants import instant
 from lakehouse.report import RunReport
 from pipeline import Pipeline
 from pyspark.sql import SparkSession

@@ -173,3 +173,19 @@ def test_a_broken_contract_is_told_without_starting_spark(tmp_path: Path) -> Non
     assert done.returncode == 78
     assert done.stderr.strip().splitlines() == [json.loads(report.read_text())["error"]]
     assert "products.odcs.yaml: not a valid data contract: nonsense" in done.stderr
+
+
+def test_a_look_tells_whether_there_is_work_and_begins_none(tmp_path: Path) -> None:
+    landing, warehouse = tmp_path / "landing", tmp_path / "warehouse"
+    (landing / "shop/customers").mkdir(parents=True)
+    report = tmp_path / "report.json"
+    arguments = ("--warehouse", str(warehouse), "--landing", str(landing), "--only", "shop_customers")
+
+    def look() -> tuple[int, str]:
+        done = script("ingest", *arguments, "--report", str(report), "--look", JAVA_HOME="/nowhere")
+        return done.returncode, json.loads(report.read_text())["status"]
+
+    assert look() == (0, "done")
+    (landing / "shop/customers/a.csv").write_text("CustomerID\nC1\n")
+    assert look() == (3, "pending")
+    assert not warehouse.exists()

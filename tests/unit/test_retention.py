@@ -10,13 +10,24 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from lakehouse.merging import stage as merging
-from lakehouse.progress import DISCARDED, DONE, PLANNED, REFUSED, VOID, Batch, Progress, Record
-from lakehouse.retention import outcomes, settled
-from lakehouse.validation import stage as validation
+from lakehouse.runtime.progress import (
+    DISCARDED,
+    DONE,
+    PLANNED,
+    REFUSED,
+    VOID,
+    Progress,
+    Record,
+    Work,
+    batches_of,
+    open_refusals,
+    to_merge,
+    to_validate,
+)
+from lakehouse.runtime.retention import settled
 
-INPUTS: Any = [SimpleNamespace(name="shop_orders"), SimpleNamespace(name="other_orders")]
-ENTITIES: Any = {"orders": None, "clicks": None}
+INPUTS = ["shop_orders", "other_orders"]
+ENTITIES = ["orders", "clicks"]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -55,8 +66,8 @@ class Shop:
         """One run: what an earlier one has left is undone, and all that is new is planned and comes to an outcome."""
         progress = Known(self.rows, "validate", "ingest")
         left = progress.outstanding()
-        work = dict.fromkeys([*((b.unit, b.inputs) for b in left), *validation._pending(progress, INPUTS)])
-        planned = [(self.plan("validate", unit, inputs), unit) for unit, inputs in work]
+        work = dict.fromkeys([*(Work(b.unit, b.inputs) for b in left), *to_validate(progress.known, INPUTS)])
+        planned = [(self.plan("validate", w.unit, w.inputs), w.unit) for w in work]
         for b in left:
             self.end("validate", b.unit, b.batch_id, VOID, {})
         for number, unit in planned:
@@ -67,8 +78,7 @@ class Shop:
     def decide(self, outcome: str) -> None:
         """A person releases, or discards, what has been refused; a release may be refused again."""
         progress = Known(self.rows, "validate", "ingest")
-        waiting = progress.open_refusals()
-        for b in [b for b in progress.batches() if b.batch_id in waiting]:
+        for b in open_refusals(progress.batches()):
             number = self.plan("validate", b.unit, b.inputs, "released")
             self.end("validate", b.unit, number, outcome, {"staged.orders": 3} if outcome == DONE else {})
 
@@ -77,12 +87,10 @@ class Shop:
 
     def merge(self, *, ends: bool) -> None:
         progress = Known(self.rows, "merge", "validate")
-        batches = progress.outstanding()
-        for unit, inputs in merging._pending(progress, ENTITIES):
-            number = self.plan("merge", unit, tuple(inputs))
-            batches.append(Batch("merge", unit, number, tuple(inputs)))
-        for b in batches if ends else []:
-            self.end("merge", b.unit, b.batch_id, DONE, {f"silver.{b.unit}": 1})
+        batches = [(b.unit, b.batch_id) for b in progress.outstanding()]
+        batches += [(w.unit, self.plan("merge", w.unit, w.inputs)) for w in to_merge(progress.known, ENTITIES)]
+        for unit, number in batches if ends else []:
+            self.end("merge", unit, number, DONE, {f"silver.{unit}": 1})
 
     def featurize(self, state: str) -> None:
         number = self.plan("featurize", "2026-01-01T00:00:00+00:00")
@@ -90,7 +98,7 @@ class Shop:
             self.end("featurize", "2026-01-01T00:00:00+00:00", number, state, {})
 
     def prune(self, kept: int) -> None:
-        gone = settled(outcomes(self.rows), kept)
+        gone = settled(batches_of(self.rows), kept)
         self.rows = [r for r in self.rows if r.batch_id not in gone[r.stage]]
 
     def todo(self) -> dict[str, Any]:
@@ -102,17 +110,16 @@ class Shop:
         return {
             "last": [p._last_id for p in (ingest, validate, merge, featurize)],
             "outstanding": [p.outstanding() for p in (ingest, validate, merge, featurize)],
-            "to validate": validation._pending(validate, INPUTS),
-            "refused": sorted(validate.open_refusals()),
-            "refused inputs": sorted(b.inputs for b in validate.batches() if b.batch_id in validate.open_refusals()),
-            "to merge": merging._pending(merge, ENTITIES),
+            "to validate": to_validate(validate.known, INPUTS),
+            "refused": [(b.batch_id, b.inputs) for b in open_refusals(validate.batches())],
+            "to merge": to_merge(merge.known, ENTITIES),
             "fingerprint": {f.unit: f.batch_id for f in featurize.finished("merge") if f.state == DONE},
             "loaded": {f.unit: f.batch_id for f in ingest.finished("ingest") if f.state == DONE},
             "newest validated": {f.unit: f.batch_id for f in validated},
         }
 
 
-units = st.sampled_from([i.name for i in INPUTS])
+units = st.sampled_from(INPUTS)
 entities = st.sampled_from([("orders",), ("clicks",), ("orders", "clicks"), ()])
 steps = st.one_of(
     st.tuples(st.just("ingest"), units, st.sampled_from([0, 7]), st.sampled_from([DONE, DONE, DONE, VOID, PLANNED])),

@@ -228,13 +228,14 @@ def flow(
     inputs = [name for name, t in found.tables.items() if t.layer == "bronze"]
     told = [b["lag"] for b in beats if b["state"] != QUIET]
     waiting = [f"{sum(told):,} wait in Kafka"] if told else ["the stream is silent"] if beats else []
+    behind = {stage: [f"{n:,} batches wait for {stage}"] for stage, n in found.waiting.items()}
     quarantined = f"{today('staged.', 'rows_quarantined')} quarantined {said}"
     return [
         Step("Sources", len(inputs), "inputs", [f"{today('bronze.', 'files_loaded')} files {said}", *waiting]),
-        Step("Bronze", rows("bronze"), "rows as received", [f"{today('bronze.', 'rows_in')} {said}"], "ingest"),
+        Step("Bronze", rows("bronze"), "rows as received", [f"{today('bronze.', 'rows_in')} {said}", *behind.get("validate", [])], "ingest"),
         Step(
             "Staged", rows("staged"), "rows that pass",
-            [f"{today('staged.', 'rows_accepted')} accepted {said}", quarantined], "validate",
+            [f"{today('staged.', 'rows_accepted')} accepted {said}", quarantined, *behind.get("merge", [])], "validate",
         ),
         Step(
             "Silver", rows("silver"), "keys as they are now",

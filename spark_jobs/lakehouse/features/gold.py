@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse import versions
-from lakehouse.cli import Context
+from lakehouse.context import Context
 from lakehouse.contracts import SEQUENCE_DDL, Contract
 from lakehouse.features import catalogue, changes, customers, products, silver
 from lakehouse.features.snapshots import Snapshot

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from lakehouse.progress import Batch
+from lakehouse.runtime.progress import Batch
 from lakehouse.tables import Warehouse
 
 TABLE = "ops.snapshots"

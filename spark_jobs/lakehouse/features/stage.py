@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from pyspark.sql import DataFrame
-
-from lakehouse.cli import Context, instant
+from lakehouse.context import Context
 from lakehouse.errors import ConfigurationError, UsageError
 from lakehouse.features import changes, definitions, gold
 from lakehouse.features.snapshots import EXPIRED, PUBLISHED, STALE, Snapshot, Snapshots
-from lakehouse.progress import DONE, VOID, Batch, Progress
+from lakehouse.instants import instant
+from lakehouse.options import ALL, AUTO, Featurize
+from lakehouse.runtime.progress import DONE, Batch, End, Work
+from lakehouse.runtime.stages import Recovery, Stage
 from lakehouse.session import BYTES_OF_STORED_ROW, prepare
 
-AUTO, CHANGED, ALL = "auto", "changed", "all"
 SMALL_BYTES = 64 * 1024 * 1024
 """Events below this size are computed anew sooner than it is found out which of them have changed."""
 KEPT_BYTES = 16 * 1024 * 1024
@@ -22,7 +23,7 @@ KEPT_BYTES = 16 * 1024 * 1024
 MAX_SNAPSHOTS = 1_000
 
 
-def run(context: Context) -> None:
+def run(context: Context, options: Featurize) -> None:
     """Make the snapshots that are asked for, unless they are already what silver gives.
 
     Raises:
@@ -31,60 +32,111 @@ def run(context: Context) -> None:
     for name in gold.TABLES:
         if name not in context.contracts or context.contracts[name].layer != "gold":
             raise ConfigurationError("no such gold contract", where=name, todo="Restore contracts/.")
-    progress = Progress(context.warehouse, "featurize", context.run_id, context.now, upstream="merge")
-    snapshots = Snapshots(context.warehouse, context.run_id, context.now)
-    contracts = {n: context.contracts[n] for n in gold.TABLES}
-    today, good = definitions.of_gold(contracts), definitions.as_good(contracts)
-    merged = {f.unit: f.batch_id for f in progress.finished("merge") if f.state == DONE}
-    # A run that was killed may have replaced some tables of a snapshot and not the others.
-    interrupted = progress.outstanding()
-    torn = {instant(b.unit) for b in interrupted}
-    asked = _asked(context, snapshots, good)
-    units = sorted(torn | {t for t in asked if _outdated(context, snapshots.current.get(t), good, merged)})
-    if units:
-        batches = progress.plan((unit.isoformat(), ()) for unit in units)
-        # Given up only now, so that no moment is without a plan that covers them.
-        for batch in interrupted:
-            progress.finish(batch, VOID)
-        progress.commit()
-        versions = gold.silver_versions(context)
-        for table, version in versions.items():
-            context.report.note(table, version_read=version)
-        frames = gold.read_silver(context, versions)
-        events = sum(context.warehouse.size(gold.silver_table(e)) for e in ("transactions", "interactions"))
-        prepare(context.warehouse.spark, events / BYTES_OF_STORED_ROW)
-        if small := events < KEPT_BYTES:
-            # Each table of gold looks at them; to ask Delta for their files takes longer than to keep them.
-            frames = {entity: frame.persist() for entity, frame in frames.items()}
-        _tell_stale(context, snapshots, versions, units, batches[0])
-        for batch in batches:
-            as_of = instant(batch.unit)
-            changed, recomputed = _changed(context, snapshots, frames, versions, as_of, good, torn, events)
-            rows = gold.publish(context, frames, as_of, changed, small=small)
-            if changed is not None:
-                changed.unpersist()
-            everyone = rows["gold.customer_features"]
-            recomputed = everyone if recomputed is None else recomputed
-            context.report.count("gold.customer_features", customers_recomputed=recomputed)
-            inputs = definitions.fingerprint(today, merged)
-            snapshots.published(batch, as_of, inputs, today, versions, everyone, recomputed)
-            snapshots.commit()
-            torn.discard(as_of)
-            if batch == batches[-1]:
-                # Within the last batch: what is killed here is found, and done again, by the next run.
-                _expire(context, snapshots, batch, again=bool(interrupted))
-            progress.finish(batch, rows=rows)
-            progress.commit()
-        for frame in frames.values():
-            frame.unpersist()
-    for t in sorted(asked - set(units)):
+    stage = Instants(context, options)
+    stage.carry_out()
+    stage.failures.raise_first()
+    for t in sorted(stage.up_to_date):
         context.report.say(f"the snapshot as of {t.isoformat()} is up to date")
 
 
-def _asked(context: Context, snapshots: Snapshots, good: Set[str]) -> set[datetime]:
+class Instants(Stage):
+    """A batch is the snapshot as of one instant, in every table of gold.
+
+    One that was interrupted may have replaced some tables and not the others; it needs no rollback, since it is made anew.
+    """
+
+    name, upstream = "featurize", "merge"
+    recovery = Recovery.UNDO
+    one_by_one = True
+
+    def __init__(self, context: Context, options: Featurize) -> None:
+        super().__init__(context)
+        self._recompute = options.recompute
+        self._snapshots = Snapshots(context.warehouse, context.run_id, context.now)
+        contracts = {n: context.contracts[n] for n in gold.TABLES}
+        self._today, self._good = definitions.of_gold(contracts), definitions.as_good(contracts)
+        self._merged = {b.unit: b.batch_id for b in self.progress.finished(self.upstream) if b.state == DONE}
+        self._asked = _asked(context, options, self._snapshots, self._good)
+        self._torn: set[datetime] = set()
+        self._last: Batch | None = None
+        self.up_to_date: set[datetime] = set()
+
+    def pending(self, undone: Sequence[Batch]) -> list[Work]:
+        self._torn = {instant(b.unit) for b in undone}
+        self._interrupted = bool(undone)
+        units = self._torn | {t for t in self._asked if self._is_outdated(self._snapshots.current.get(t))}
+        self.up_to_date = self._asked - units
+        return [Work(unit.isoformat()) for unit in sorted(units)]
+
+    def _is_outdated(self, snapshot: Snapshot | None) -> bool:
+        if snapshot is None or snapshot.state != PUBLISHED or self._recompute == ALL:
+            return True
+        made_from = definitions.fingerprint(snapshot.definitions, self._merged)
+        return snapshot.definitions not in self._good or snapshot.inputs != made_from
+
+    @contextmanager
+    def prepared(self, batches: Sequence[Batch]) -> Iterator[None]:
+        context = self.context
+        self._last = batches[-1]
+        self._versions = gold.silver_versions(context)
+        for table, version in self._versions.items():
+            context.report.note(table, version_read=version)
+        self._frames = gold.read_silver(context, self._versions)
+        self._events = sum(context.warehouse.size(gold.silver_table(e)) for e in ("transactions", "interactions"))
+        prepare(context.warehouse.spark, self._events / BYTES_OF_STORED_ROW)
+        if self._events < KEPT_BYTES:
+            # Each table of gold looks at them; to ask Delta for their files takes longer than to keep them.
+            self._frames = {entity: frame.persist() for entity, frame in self._frames.items()}
+        _tell_stale(context, self._snapshots, self._versions, [instant(b.unit) for b in batches], batches[0])
+        try:
+            yield
+        finally:
+            for frame in self._frames.values():
+                frame.unpersist()
+
+    def run(self, batch: Batch) -> End:
+        as_of, report = instant(batch.unit), self.context.report
+        changed, recomputed = self._changed(as_of)
+        rows = gold.publish(self.context, self._frames, as_of, changed, small=self._events < KEPT_BYTES)
+        if changed is not None:
+            changed.unpersist()
+        everyone = rows["gold.customer_features"]
+        recomputed = everyone if recomputed is None else recomputed
+        report.count("gold.customer_features", customers_recomputed=recomputed)
+        inputs = definitions.fingerprint(self._today, self._merged)
+        self._snapshots.published(batch, as_of, inputs, self._today, self._versions, everyone, recomputed)
+        self._snapshots.commit()
+        self._torn.discard(as_of)
+        if batch == self._last:
+            # Within the last batch: what is killed here is found, and done again, by the next run.
+            _expire(self.context, self._snapshots, batch, again=self._interrupted)
+        return End(rows=rows)
+
+    def _changed(self, as_of: datetime) -> tuple[gold.Changed | None, int | None]:
+        """Whom to compute anew, and how many they are; None for everyone."""
+        report, how = self.context.report, self._recompute
+        base = self._snapshots.base(as_of, self._good, self._torn) if how != ALL else None
+        if base is None or (how == AUTO and self._events < SMALL_BYTES):
+            return None, None
+        with report.step("changes"):
+            changed = gold.changed_since(self.context, base, self._frames, self._versions, as_of)
+            if changed is None:
+                report.say("silver's changes since the last snapshot are not kept: everyone is computed anew")
+                return None, None
+            count = changed.customers.count()
+        if how == AUTO and count > gold.MAX_CHANGED * base.customers:
+            changed.unpersist()
+            return None, None
+        report.say(
+            f"{count:,} customers have changed events; the others are carried over from {base.as_of.isoformat()} "
+            f"({base.customers:,} customers)"
+        )
+        return changed, count
+
+
+def _asked(context: Context, options: Featurize, snapshots: Snapshots, good: Set[str]) -> set[datetime]:
     """The instants that the arguments name."""
-    args = context.args
-    start, end = (instant(x) if x else None for x in (args.start, args.end))
+    start, end = options.start, options.end
     if (context.as_of is None) == (start is None or end is None):
         raise UsageError(
             "--as-of is missing" if context.as_of is None else "--as-of with --start and --end",
@@ -94,60 +146,20 @@ def _asked(context: Context, snapshots: Snapshots, good: Set[str]) -> set[dateti
         return {context.as_of}
     assert start is not None
     assert end is not None
+    told = f"{start.isoformat()} to {end.isoformat()}"
     if start > end:
-        raise UsageError(f"--start {args.start} is after --end {args.end}")
-    if args.every:
-        days = _days(args.every)
-        if (end - start) / timedelta(days=days) > MAX_SNAPSHOTS:
-            raise UsageError(f"--every {args.every}: more than {MAX_SNAPSHOTS:,} snapshots", todo="Ask for fewer.")
-        return {start + timedelta(days=n * days) for n in range(int((end - start) / timedelta(days=days)) + 1)}
+        raise UsageError(f"--start and --end: {told} is no range", todo="Name the earlier instant with --start.")
+    if options.every:
+        number = (end - start) // timedelta(days=options.every) + 1
+        if number > MAX_SNAPSHOTS:
+            raise UsageError(
+                f"--every {options.every}: {number:,} snapshots", todo=f"Ask for {MAX_SNAPSHOTS:,} at most."
+            )
+        return {start + timedelta(days=n * options.every) for n in range(number)}
     there = [s for s in snapshots.current.values() if start <= s.as_of <= end and s.state != EXPIRED]
-    renewed = {s.as_of for s in there if s.state == STALE or s.definitions not in good or args.recompute == ALL}
-    context.report.say(f"{len(renewed)} of {len(there)} snapshots from {args.start} to {args.end} are to be renewed")
+    renewed = {s.as_of for s in there if s.state == STALE or s.definitions not in good or options.recompute == ALL}
+    context.report.say(f"{len(renewed)} of {len(there)} snapshots from {told} are to be renewed")
     return renewed
-
-
-def _days(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--every {text}: not a number of days", todo="Write a whole number above 0.")
-    return int(text)
-
-
-def _outdated(context: Context, snapshot: Snapshot | None, good: Set[str], merged: Mapping[str, int]) -> bool:
-    if snapshot is None or snapshot.state != PUBLISHED or context.args.recompute == ALL:
-        return True
-    return snapshot.definitions not in good or snapshot.inputs != definitions.fingerprint(snapshot.definitions, merged)
-
-
-def _changed(
-    context: Context, snapshots: Snapshots, frames: dict[str, DataFrame], versions: dict[str, int],
-    as_of: datetime, good: Set[str], torn: set[datetime], events: int,
-) -> tuple[gold.Changed | None, int | None]:  # fmt: skip
-    """Whom to compute anew, and how many they are; None for everyone.
-
-    Args:
-        events: bytes of silver's events.
-    """
-    report, how = context.report, context.args.recompute
-    base = snapshots.base(as_of, good, torn) if how != ALL else None
-    if base is None:
-        return None, None
-    if how == AUTO and events < SMALL_BYTES:
-        return None, None
-    with report.step("changes"):
-        changed = gold.changed_since(context, base, frames, versions, as_of)
-        if changed is None:
-            report.say("silver's changes since the last snapshot are not kept: everyone is computed anew")
-            return None, None
-        count = changed.customers.count()
-    if how == AUTO and count > gold.MAX_CHANGED * base.customers:
-        changed.unpersist()
-        return None, None
-    report.say(
-        f"{count:,} customers have changed events; the others are carried over from {base.as_of.isoformat()} "
-        f"({base.customers:,} customers)"
-    )
-    return changed, count
 
 
 def _tell_stale(

@@ -20,10 +20,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse import __version__
-from lakehouse.cli import Context, instant
+from lakehouse.context import Context
 from lakehouse.errors import ConfigurationError, InternalError, UsageError
 from lakehouse.features import catalogue, customers, definitions, gold, products
 from lakehouse.features.labels import LABELS, labelled, labels
+from lakehouse.instants import instant
+from lakehouse.options import TrainingSet
 from lakehouse.session import prepare
 
 TABLE = "ops.training_sets"
@@ -83,7 +85,7 @@ class Manifest(BaseModel):
     content: Annotated[str, Field(pattern=r"^-?\d+$")] | None
 
 
-def run(context: Context) -> None:
+def run(context: Context, options: TrainingSet) -> None:
     """Build a set, or build one again from its manifest.
 
     Raises:
@@ -91,8 +93,8 @@ def run(context: Context) -> None:
         ConfigurationError: the manifest is of other definitions, or of versions that are gone.
         InternalError: built again, the set is another one.
     """
-    again = _read_manifest(context.args.from_manifest) if context.args.from_manifest else None
-    recipe = _recipe(context, again)
+    again = _read_manifest(options.from_manifest) if options.from_manifest else None
+    recipe = _recipe(context, options, again)
     for table, version in recipe.silver.items():
         context.report.note(table, version_read=version)
     if again is None:
@@ -115,31 +117,30 @@ def run(context: Context) -> None:
     text = json.dumps(manifest, indent=2, sort_keys=True)
     record = Record(recipe.name, text, context.warehouse.newest_version(table), context.run_id, context.now)
     context.warehouse.journal(TABLE, Record).append([record])
-    if context.args.manifest:
-        _write_manifest(Path(context.args.manifest), text)
+    if options.manifest:
+        _write_manifest(Path(options.manifest), text)
 
 
-def _recipe(context: Context, manifest: Manifest | None) -> Recipe:
-    args = context.args
+def _recipe(context: Context, options: TrainingSet, manifest: Manifest | None) -> Recipe:
     if manifest is not None:
         recipe = Recipe(**{f: getattr(manifest, f) for f in Recipe.__dataclass_fields__})
         if not definitions.can_be_made(recipe.definitions):
             raise ConfigurationError(
-                f"made by other definitions ({recipe.definitions}, these are {definitions.of_training_sets()})", where=args.from_manifest,
+                f"made by other definitions ({recipe.definitions}, these are {definitions.of_training_sets()})", where=options.from_manifest or "",
                 todo=f"Use the release that made it: {manifest.code_version}.",
             )  # fmt: skip
         return recipe
-    if not NAME.fullmatch(args.name or ""):
-        raise UsageError(f"--name {args.name}", todo="Name the set with small letters, digits and underscores.")
-    if args.known_by not in (CUT_OFF, NOW):
-        instant(args.known_by)
-    if not str(args.horizon).isdecimal() or int(args.horizon) < 1:
-        raise UsageError(f"--horizon {args.horizon}: not a number of days", todo="Write a whole number above 0.")
-    cut_offs = sorted({instant(t.strip()).isoformat() for t in (args.cut_offs or "").split(",") if t.strip()})
+    if not NAME.fullmatch(options.name or ""):
+        raise UsageError(f"--name {options.name}", todo="Name the set with small letters, digits and underscores.")
+    if options.known_by not in (CUT_OFF, NOW):
+        instant(options.known_by)
+    cut_offs = sorted({instant(t).isoformat() for t in options.cut_offs})
     if not 0 < len(cut_offs) <= MAX_CUT_OFFS:
         raise UsageError(f"--cut-offs: {len(cut_offs)} instants", todo=f"Name 1 to {MAX_CUT_OFFS}.")
     silver = gold.silver_versions(context)
-    return Recipe(args.name, tuple(cut_offs), int(args.horizon), args.known_by, definitions.of_training_sets(), silver)
+    return Recipe(
+        options.name or "", tuple(cut_offs), options.horizon, options.known_by, definitions.of_training_sets(), silver
+    )
 
 
 def _check_time(context: Context, recipe: Recipe) -> None:

@@ -14,12 +14,14 @@ from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse.cli import Context
+from lakehouse.context import Context
 from lakehouse.errors import ConfigurationError, DataRefused, LakehouseError, TryAgain, UsageError
 from lakehouse.ingestion import columns, readers
 from lakehouse.ingestion.landing import ARCHIVE
-from lakehouse.ingestion.ledger import AUTO_LOADER, Ledger, files_in_bronze
-from lakehouse.progress import CORRUPT_ROWS, Progress
+from lakehouse.ingestion.ledger import Ledger, files_in_bronze
+from lakehouse.options import Ingest
+from lakehouse.runtime.payloads import AutoLoaderFiles
+from lakehouse.runtime.progress import CORRUPT_ROWS, Batch, End, Progress, Work
 from lakehouse.sources import Input, select_inputs
 from lakehouse.sql import quote
 
@@ -101,7 +103,7 @@ def cloud_files(spark: SparkSession, source: Input, landing: str, state: str) ->
     return stream.load(f"{landing}/{source.path}")
 
 
-def run(context: Context, stream: Stream = cloud_files) -> None:
+def run(context: Context, asked: Ingest, stream: Stream = cloud_files) -> None:
     """Load what Auto Loader finds, one input after the other, and end when nothing is left.
 
     Raises:
@@ -109,7 +111,7 @@ def run(context: Context, stream: Stream = cloud_files) -> None:
         ConfigurationError: as ``options``.
         DataRefused: files of an input with schema_mode fail have columns that Auto Loader does not know.
     """
-    state = context.args.state
+    state, landing = asked.state, (asked.landing or "").rstrip("/")
     if not state:
         raise UsageError("--auto-loader without --state", todo="Name a folder for checkpoints and schemas.")
     progress = Progress(context.warehouse, "ingest", context.run_id, context.now)
@@ -119,9 +121,9 @@ def run(context: Context, stream: Stream = cloud_files) -> None:
         raise UsageError(f"--auto-loader finds files, not the messages of {', '.join(topics)}", todo="Leave it out.")
     for source in selected:
         own = f"{state.rstrip('/')}/{source.name}"
-        loader = _Loader(context, progress, ledger, source)
+        loader = _Loader(context, progress, ledger, source, landing)
         for _ in range(MAX_STARTS):
-            frame = stream(context.warehouse.spark, source, context.args.landing.rstrip("/"), own)
+            frame = stream(context.warehouse.spark, source, landing, own)
             if loader.carry_out(frame, f"{own}/checkpoint"):
                 break
         else:
@@ -133,12 +135,16 @@ def run(context: Context, stream: Stream = cloud_files) -> None:
 class _Loader:
     """Takes the micro-batches of one input, each as one batch of the progress."""
 
-    def __init__(self, context: Context, progress: Progress, ledger: Ledger, source: Input) -> None:
+    def __init__(self, context: Context, progress: Progress, ledger: Ledger, source: Input, landing: str) -> None:
         self._context, self._progress, self._ledger, self._source = context, progress, ledger, source
+        # As the landing folder stands in the addresses of its files, whatever their scheme.
+        self._root = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*:/+", "/", landing)
         # One that was given up is in neither, and so is planned anew.
-        finished = {f.batch_id for f in progress.finished("ingest")}
-        self._ended = {b.detail for b in progress.batches() if b.unit == source.name and b.batch_id in finished}
-        self._open = {b.detail: b for b in progress.outstanding() if b.unit == source.name}
+        self._ended = {b.payload for b in progress.finished("ingest") if self._is_ours(b)}
+        self._open = {b.payload: b for b in progress.outstanding() if self._is_ours(b)}
+
+    def _is_ours(self, batch: Batch) -> bool:
+        return batch.unit == self._source.name and isinstance(batch.payload, AutoLoaderFiles)
 
     def carry_out(self, frame: DataFrame, checkpoint: str) -> bool:
         """Run the query until nothing is left; returns whether it came to its end, or must be started again."""
@@ -148,7 +154,7 @@ class _Loader:
         def take(rows: DataFrame, number: int) -> None:
             try:
                 # The query's id lives in the checkpoint: with another one, numbers begin again.
-                self._take(rows, f"{AUTO_LOADER} {started.result()} {number}")
+                self._take(rows, AutoLoaderFiles(started.result(), number))
             except LakehouseError as error:
                 failed.append(error)
                 raise
@@ -180,13 +186,17 @@ class _Loader:
             return False
         return True
 
-    def _take(self, frame: DataFrame, detail: str) -> None:
-        context, progress, source = self._context, self._progress, self._source
-        if detail in self._ended:
+    def _take(self, frame: DataFrame, files: AutoLoaderFiles) -> None:
+        if files in self._ended:
             return
-        if detail not in self._open:
-            (self._open[detail],) = progress.plan([(source.name, ())], detail=detail)
-        batch = self._open[detail]
+        work = Work(self._source.name, payload=files)
+        self._progress.carry_out(work, lambda batch: self._write(frame, files, batch), again=self._open.get(files))
+        self._ended.add(files)
+
+    def _write(self, frame: DataFrame, files: AutoLoaderFiles, batch: Batch) -> End:
+        # Should the query be started again, the micro-batch comes again too.
+        self._open[files] = batch
+        context, source = self._context, self._source
         table = f"bronze.{source.name}"
         names = [c for c in frame.columns if c not in (readers.FILE, readers.RESCUED, readers.PARSER_CORRUPT)]
         wide = columns.widened(columns.inferred(context, source, [tuple(names)]), names)
@@ -196,19 +206,12 @@ class _Loader:
         )
         values = {name: F.col(quote(name)) for name in names}
         received = readers.received(placed, wide, values, rescued, unparsed)
-        rows = readers.stamp(received, wide, _root(context), context.now, batch.batch_id)
+        rows = readers.stamp(received, wide, self._root, context.now, batch.batch_id)
         context.warehouse.append(rows, table, batch.transaction("bronze"))
         loaded = files_in_bronze(context.warehouse, table, batch)
         noted = self._ledger.of_batch(batch, planned=False) if batch.redo else []
         self._ledger.record((batch, entry) for entry in loaded if entry.file not in noted)
         rows_in, corrupt = sum(e.rows or 0 for e in loaded), sum(e.corrupt_rows or 0 for e in loaded)
-        progress.finish(batch, rows={table: rows_in, CORRUPT_ROWS: corrupt})
-        progress.commit()
-        self._ended.add(detail)
         context.report.count(table, files_loaded=len(loaded), rows_in=rows_in, rows_corrupt=corrupt)
         context.report.say(f"{len(loaded)} files, {rows_in:,} rows to {table}")
-
-
-def _root(context: Context) -> str:
-    """The landing folder as it stands in the addresses of its files, whatever their scheme."""
-    return re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*:/+", "/", context.args.landing).rstrip("/")
+        return End(rows={table: rows_in, CORRUPT_ROWS: corrupt})

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 
-from lakehouse.cli import Context
+from lakehouse.context import Context
 from lakehouse.sources import Input
 
 

@@ -6,21 +6,22 @@ from datetime import datetime, timedelta
 
 import pyarrow as pa
 
-from lakehouse.cli import Context
+from lakehouse.context import Context
 from lakehouse.errors import UsageError
 from lakehouse.ingestion.landing import LandedFile, Landing
 from lakehouse.ingestion.ledger import ARCHIVED, DELETED, REPEATED, RETURNED, SET_ASIDE, SETTLED, Entry, Ledger
-from lakehouse.progress import Batch
+from lakehouse.runtime.progress import Batch
 from lakehouse.sources import Input
 
 
 def new_files(
-    context: Context, landing: Landing, ledger: Ledger, source: Input, files: list[LandedFile] | None
+    context: Context, landing: Landing, ledger: Ledger, source: Input, files: list[LandedFile] | None, *, retry: bool
 ) -> list[LandedFile]:
     """Of the files found for an input, those to load now; those that are due are archived or deleted.
 
     Args:
         files: None when the input's folder is not there, which is an error for an input asked for by name.
+        retry: those that have been set aside are new again.
     """
     if files is None:
         if source.name in context.only or source.source in context.only:
@@ -28,7 +29,7 @@ def new_files(
             raise UsageError("no such folder", where=where, todo=f"Deliver {source.name} there or leave it out.")
         return []
     states = ledger.states(source.name)
-    again = {None, RETURNED, SET_ASIDE} if context.args.retry else {None, RETURNED}
+    again = {None, RETURNED, SET_ASIDE} if retry else {None, RETURNED}
     new = [f for f in files if states.get(f) in again]
     aside = [f for f in files if states.get(f) == SET_ASIDE and f not in new]
     more = aside or source.identity == "content" or source.loaded_files != "keep"

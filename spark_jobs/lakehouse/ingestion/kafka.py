@@ -18,23 +18,26 @@ from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from lakehouse.cli import Context, instant
+from lakehouse.context import Context
 from lakehouse.errors import ConfigurationError, DataRefused, LakehouseError, ServiceUnavailable
 from lakehouse.ingestion import json_objects, readers
 from lakehouse.ingestion.json_objects import text_or_bytes
 from lakehouse.ingestion.scratch import Scratch
-from lakehouse.ingestion.topics import Offsets, Topics, client_properties, pattern
-from lakehouse.progress import CORRUPT_ROWS, VOID, Progress
+from lakehouse.ingestion.topics import Topics, client_properties, pattern
+from lakehouse.instants import instant
+from lakehouse.options import Ingest
+from lakehouse.runtime.payloads import Messages, Offsets
+from lakehouse.runtime.progress import CORRUPT_ROWS, VOID, Batch, End, Progress, Work
 from lakehouse.sources import Input
 
 LOST = "lost"
 """Beside the rows of a batch: messages that Kafka had deleted before they were loaded."""
 
 
-def run(context: Context, inputs: list[Input]) -> None:
+def run(context: Context, options: Ingest, inputs: list[Input]) -> None:
     """Load what is in the topics now, one input after the other, and end."""
     for source in inputs:
-        loader = Loader(context, source)
+        loader = Loader(context, source, options.kafka)
         loader.start(available_now=True)
         loader.wait()
 
@@ -42,9 +45,19 @@ def run(context: Context, inputs: list[Input]) -> None:
 class Loader:
     """Loads one input, each micro-batch as one batch of the progress."""
 
-    def __init__(self, context: Context, source: Input, loaded: Callable[[int], None] = lambda rows: None) -> None:
-        """``loaded`` is told the rows of each batch, when it is there for good; until it returns, no other batch begins."""
-        self._context, self._source, self._after = context, source, loaded
+    def __init__(
+        self,
+        context: Context,
+        source: Input,
+        properties: str | None,
+        loaded: Callable[[int], None] = lambda rows: None,
+    ) -> None:
+        """
+        Args:
+            properties: the properties file of Kafka's clients.
+            loaded: is told the rows of each batch, when it is there for good; until it returns, no other batch begins.
+        """
+        self._context, self._source, self._properties, self._after = context, source, properties, loaded
         self._table = f"bronze.{source.name}"
         self._scratch: Scratch | None = None
         self._error: LakehouseError | None = None
@@ -63,7 +76,7 @@ class Loader:
         """
         spark, source = self._context.warehouse.spark, self._source
         self._progress = Progress(self._context.warehouse, "ingest", self._context.run_id, self._context.now)
-        properties = client_properties(spark, self._context.args.kafka)
+        properties = client_properties(spark, self._properties)
         self._settle()
         loaded = self.loaded()
         begin = self._begin(Topics(spark, properties), loaded)
@@ -148,10 +161,10 @@ class Loader:
         Of topics that are not there now, too: the last batch tells of all that there have been.
         """
         ends: Offsets = {}
-        for f in self._progress.finished("ingest"):
-            known = _record(f.detail) if f.unit == self._source.name else None
-            if known is not None and known["epoch"] == self._source.epoch:
-                ends = _updated(ends, known["ends"])
+        for b in self._progress.finished("ingest"):
+            known = b.payload
+            if b.unit == self._source.name and isinstance(known, Messages) and known.epoch == self._source.epoch:
+                ends = _updated(ends, known.ends)
         return ends
 
     def _begin(self, topics: Topics, loaded: Offsets) -> Offsets:
@@ -191,24 +204,17 @@ class Loader:
                 message, todo="Deliver them as files if they are needed, then set on_loss: continue in source.yaml "
                 "to go on after them; and raise the topic's retention.",
             )  # fmt: skip
-        detail = _detail(self._source, begin, lost=lost)
-        (batch,) = self._progress.plan([(self._source.name, ())], detail=detail)
-        self._progress.finish(batch, rows={self._table: 0, CORRUPT_ROWS: 0, LOST: number}, detail=detail)
-        self._progress.commit()
+        work = Work(self._source.name, payload=Messages(self._source.epoch, begin, lost))
+        self._progress.carry_out(work, lambda _: End(rows={self._table: 0, CORRUPT_ROWS: 0, LOST: number}))
         self._context.report.count(self._table, messages_lost=number)
         self._context.report.warn(message)
 
     def _settle(self) -> None:
         """Finish what an interrupted run has written; give up what it has only planned."""
-        ours = [
-            b for b in self._progress.outstanding() if b.unit == self._source.name and _record(b.detail) is not None
-        ]
+        name = self._source.name
+        ours = [b for b in self._progress.outstanding() if b.unit == name and isinstance(b.payload, Messages)]
         for batch in ours:
-            rows, corrupt = self._count(batch.batch_id)
-            if rows:
-                self._progress.finish(batch, rows={self._table: rows, CORRUPT_ROWS: corrupt}, detail=batch.detail)
-            else:
-                self._progress.finish(batch, VOID)
+            self._progress.finish(batch, self._end(*self._count(batch.batch_id)))
         if ours:
             self._progress.commit()
             # What has been settled counts for where to go on.
@@ -230,32 +236,36 @@ class Loader:
 
     def _load(self, rows: DataFrame, number: int) -> int | None:
         """Write a micro-batch to bronze; returns its rows, None if Kafka has none that were not loaded."""
-        source, warehouse, report = self._source, self._context.warehouse, self._context.report
+        source, report = self._source, self._context.report
         ends = _updated(self._reached, self._ends(number))
         if ends == self._reached:
             # Without a message, no table gets a version.
             return None
-        self._reached, detail = ends, _detail(source, ends)
-        (batch,) = self._progress.plan([(source.name, ())], detail=detail)
+        self._reached = ends
+        work = Work(source.name, payload=Messages(source.epoch, ends))
+        end = self._progress.carry_out(work, lambda batch: self._write(rows, batch))
+        count, corrupt = end.rows.get(self._table, 0), end.rows.get(CORRUPT_ROWS, 0)
+        report.count(self._table, batches=1, rows_in=count, rows_corrupt=corrupt)
+        report.say(f"{count:,} messages to {self._table}")
+        return count
+
+    def _write(self, rows: DataFrame, batch: Batch) -> End:
         now, seen = datetime.now(UTC), Observation()
-        messages = decoded(rows, source, now, batch.batch_id)
+        messages = decoded(rows, self._source, now, batch.batch_id)
         messages = messages.observe(
             seen, F.count("*").alias("rows"), F.count_if(readers.is_corrupt(messages)).alias("corrupt")
         )
-        written = warehouse.append(messages, self._table, batch.transaction("bronze"))
+        written = self._context.warehouse.append(messages, self._table, batch.transaction("bronze"))
         count, corrupt = seen.get["rows"], seen.get["corrupt"]
         if written != count:
             # A task that Spark ran twice is counted twice while it writes, but its rows are committed once.
             count, corrupt = self._count(batch.batch_id)
-        if count:
-            self._progress.finish(batch, rows={self._table: count, CORRUPT_ROWS: corrupt}, detail=detail)
-        else:
-            # Kafka's own markers alone; the next batch counts them in.
-            self._progress.finish(batch, VOID)
-        self._progress.commit()
-        report.count(self._table, batches=1, rows_in=count, rows_corrupt=corrupt)
-        report.say(f"{count:,} messages to {self._table}")
-        return count
+        return self._end(count, corrupt)
+
+    def _end(self, rows: int, corrupt: int) -> End:
+        """The end of a batch by what it has in bronze."""
+        # Without a row there were Kafka's own markers alone, or nothing was written; the next batch counts them in.
+        return End(rows={self._table: rows, CORRUPT_ROWS: corrupt}) if rows else End(VOID)
 
     def _count(self, batch_id: int) -> tuple[int, int]:
         """Rows of a batch in bronze, and those of them that cannot be read."""
@@ -306,14 +316,3 @@ def decoded(messages: DataFrame, source: Input, now: datetime, batch_id: int) ->
 
 def _updated(ends: Offsets, by: Offsets) -> Offsets:
     return ends | {topic: ends.get(topic, {}) | partitions for topic, partitions in by.items()}
-
-
-def _detail(source: Input, ends: Offsets, **more: Any) -> str:
-    return json.dumps({"kafka": {"epoch": source.epoch, "ends": ends, **more}}, sort_keys=True)
-
-
-def _record(detail: str | None) -> dict[str, Any] | None:
-    """What a batch's detail tells of Kafka; None for batches of anything else."""
-    if not (detail or "").startswith('{"kafka"'):
-        return None
-    return json.loads(detail or "")["kafka"]

@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.ingestion.landing import LandedFile
 from lakehouse.ingestion.readers import is_corrupt
-from lakehouse.progress import Batch
+from lakehouse.runtime.progress import Batch
 from lakehouse.tables import Warehouse
 
 TABLE = "ops.files"
@@ -31,8 +31,6 @@ STATES = (PLANNED, LOADED, SET_ASIDE, RETURNED, REPEATED, ARCHIVED, DELETED)
 SETTLED = {LOADED, ARCHIVED, DELETED, REPEATED}
 """States of a file whose rows are in bronze."""
 FILE = ("path", "size", "modified")
-AUTO_LOADER = "auto-loader"
-"""How the remark of a batch begins that Auto Loader found."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -10,13 +10,13 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
-from lakehouse.cli import Context, named
-from lakehouse.errors import InternalError
+from lakehouse.context import Context
+from lakehouse.errors import InternalError, named
 from lakehouse.ingestion import columns, readers
 from lakehouse.ingestion.landing import LandedFile, Landing, Unreachable, Unreadable
 from lakehouse.ingestion.layouts import Layout, layouts
 from lakehouse.ingestion.ledger import LOADED, RETURNED, SET_ASIDE, Entry, files_in_bronze
-from lakehouse.progress import Batch
+from lakehouse.runtime.progress import Batch
 from lakehouse.sources import Input
 
 UNDECLARED = "has undeclared columns"

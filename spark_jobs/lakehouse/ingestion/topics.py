@@ -14,10 +14,8 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from lakehouse.errors import ConfigurationError, ServiceUnavailable
+from lakehouse.runtime.payloads import Offsets
 from lakehouse.sources import Input
-
-Offsets = dict[str, dict[str, int]]
-"""Topic to partition to offset, as Spark writes them: partitions are text."""
 
 SECONDS = 20
 NOT_LET_IN = ("ConfigException", "SaslAuthenticationException", "SslAuthenticationException")

@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from lakehouse import progress, retention
-from lakehouse.cli import Context
+from lakehouse.context import Context
 from lakehouse.contracts import Contract
 from lakehouse.errors import UsageError
 from lakehouse.maintenance.needs import COMMITS, OPERATIONS, Layout, Need, commit, layout, need
+from lakehouse.options import Optimize
 from lakehouse.parallel import side_by_side
+from lakehouse.runtime import progress, retention
 from lakehouse.session import BYTES_OF_STORED_ROW, prepare
 from lakehouse.tables import Warehouse
 
 
-def run(context: Context) -> None:
+def run(context: Context, options: Optimize) -> None:
     """Rewrite the tables that need it, the worst first, until the budget is spent; then vacuum."""
     tended = tables(context)
     for name in context.only:
@@ -27,8 +28,8 @@ def run(context: Context) -> None:
         if (not context.only or table in context.only or table.split(".")[1] in context.only)
         and context.warehouse.exists(table)
     }
-    deadline = time.monotonic() + (context.args.budget or float("inf")) * 60
-    if progress.TABLE in wanted and not context.args.dry_run:
+    deadline = time.monotonic() + (options.budget or float("inf")) * 60
+    if progress.TABLE in wanted and not options.dry_run:
         forgotten = retention.prune(context.warehouse)
         context.report.say(f"{progress.TABLE}: {forgotten:,} settled batches forgotten")
     needs: dict[str, Need] = {}
@@ -36,11 +37,11 @@ def run(context: Context) -> None:
     for table in sorted(set(wanted) - {t for t, n in needs.items() if n.optimize}):
         _tell(context, table, needs[table], "")
     urgent = sorted((t for t in needs if needs[t].optimize), key=lambda t: -needs[t].urgency)
-    if urgent:
-        prepare(context.warehouse.spark, max(needs[t].layout.size for t in urgent) / BYTES_OF_STORED_ROW)
-    side_by_side([partial(_optimize, context, t, wanted[t], needs[t], deadline) for t in urgent])
-    if context.args.vacuum and not context.args.dry_run:
-        side_by_side([partial(_vacuum, context, table) for table in wanted])
+    if rows := [needs[t].layout.size for t in urgent if t not in OPERATIONS]:
+        prepare(context.warehouse.spark, max(rows) / BYTES_OF_STORED_ROW)
+    side_by_side([partial(_optimize, context, options, t, wanted[t], needs[t], deadline) for t in urgent])
+    if options.vacuum and not options.dry_run:
+        side_by_side([partial(_vacuum, context, options, table) for table in wanted])
 
 
 def tables(context: Context) -> dict[str, Contract | None]:
@@ -69,10 +70,12 @@ def inspect(warehouse: Warehouse, table: str) -> Layout:
     return layout(log.paths(table), len(log.partition_columns(table)), log.size(table), commits, rows)
 
 
-def _optimize(context: Context, table: str, contract: Contract | None, wanted: Need, deadline: float) -> None:
+def _optimize(
+    context: Context, options: Optimize, table: str, contract: Contract | None, wanted: Need, deadline: float
+) -> None:
     if time.monotonic() > deadline:
         return _tell(context, table, wanted, "left for the next run: the budget is spent")
-    if context.args.dry_run:
+    if options.dry_run:
         return _tell(context, table, wanted, "would be rewritten")
     with context.report.step(f"optimize {table}"):
         added, removed = context.warehouse.optimize(table, contract.z_order_by if contract else ())
@@ -80,9 +83,9 @@ def _optimize(context: Context, table: str, contract: Contract | None, wanted: N
     return _tell(context, table, wanted, f"{removed} files became {added}")
 
 
-def _vacuum(context: Context, table: str) -> None:
+def _vacuum(context: Context, options: Optimize, table: str) -> None:
     with context.report.step(f"vacuum {table}"):
-        context.warehouse.vacuum(table, context.args.retain_hours)
+        context.warehouse.vacuum(table, options.retain_hours)
 
 
 def _tell(context: Context, table: str, found: Need, outcome: str) -> None:

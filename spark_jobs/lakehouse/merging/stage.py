@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse import versions
-from lakehouse.cli import Context
+from lakehouse.context import Context
 from lakehouse.contracts import SEQUENCE_DDL, Contract, select_entities
 from lakehouse.merging.upserts import SMALL_BYTES, Upsert, upsert
-from lakehouse.parallel import side_by_side
-from lakehouse.progress import DONE, Batch, Progress
 from lakehouse.runtime.journal import Transaction
+from lakehouse.runtime.progress import Batch, End, Work, to_merge
+from lakehouse.runtime.stages import Stage
 from lakehouse.session import LITTLE_ROWS, prepare, rewriting_changed_files
 from lakehouse.sql import quote
 from lakehouse.tables import Warehouse
@@ -22,44 +23,42 @@ from lakehouse.tables import Warehouse
 
 def run(context: Context) -> None:
     """Merge every staged batch that has not been merged."""
-    progress = Progress(context.warehouse, "merge", context.run_id, context.now, upstream="validate")
-    wanted = select_entities(context.entities, context.only)
+    stage = Merge(context)
+    stage.carry_out()
+    stage.failures.raise_first()
 
-    def merge_in_order(batches: list[Batch]) -> None:
-        for batch in batches:
-            _merge_batch(context, progress, wanted[batch.unit], batch)
 
-    try:
-        batches = [b for b in progress.outstanding() if b.unit in wanted]
-        for batch in batches:
-            context.report.say(f"{batch.unit}: finishing batch {batch.batch_id} of an interrupted run")
-        batches += progress.plan(_pending(progress, wanted))
-        if not batches:
-            return
-        staged = {f.batch_id: f.rows for f in progress.finished("validate")}
+class Merge(Stage):
+    """A batch is an entity's rows of some validated batches."""
+
+    name, upstream = "merge", "validate"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._wanted = select_entities(context.entities, context.only)
+
+    def takes(self, batch: Batch) -> bool:
+        return batch.unit in self._wanted
+
+    def pending(self, undone: Sequence[Batch]) -> list[Work]:
+        return to_merge(self.progress.known, self._wanted)
+
+    @contextmanager
+    def prepared(self, batches: Sequence[Batch]) -> Iterator[None]:
+        warehouse = self.context.warehouse
+        staged = {b.batch_id: b.rows for b in self.progress.finished(self.upstream)}
         rows = (staged[i].get(f"staged.{b.unit}", 0) for b in batches for i in b.inputs if i in staged)
-        prepare(context.warehouse.spark, sum(rows))
+        prepare(warehouse.spark, sum(rows))
         tables = [table for b in batches for table in (f"silver.{b.unit}", f"silver.{b.unit}_history")]
-        small = max(map(context.warehouse.size, tables)) <= SMALL_BYTES
-        with rewriting_changed_files(context.warehouse.spark, small):
-            side_by_side([partial(merge_in_order, [b for b in batches if b.unit == name]) for name in wanted])
-    finally:
-        progress.commit()
+        small = max(map(warehouse.size, tables)) <= SMALL_BYTES
+        with rewriting_changed_files(warehouse.spark, small):
+            yield
+
+    def run(self, batch: Batch) -> End:
+        return _merge_batch(self.context, self._wanted[batch.unit], batch)
 
 
-def _pending(progress: Progress, wanted: dict[str, Contract]) -> list[tuple[str, list[int]]]:
-    """For each entity, the validated batches with rows for it that no batch of this stage covers yet."""
-    validated = [f for f in progress.finished("validate") if f.state == DONE]
-    work = []
-    for name in wanted:
-        consumed = progress.consumed(name)
-        ids = [f.batch_id for f in validated if f.rows.get(f"staged.{name}") and f.batch_id not in consumed]
-        if ids:
-            work.append((name, ids))
-    return work
-
-
-def _merge_batch(context: Context, progress: Progress, contract: Contract, batch: Batch) -> None:
+def _merge_batch(context: Context, contract: Contract, batch: Batch) -> End:
     report, warehouse = context.report, context.warehouse
     warehouse.note_read(f"staged.{contract.name}")
     types = {c.name: c.type for c in contract.columns}
@@ -78,7 +77,6 @@ def _merge_batch(context: Context, progress: Progress, contract: Contract, batch
         )
         changes = merge(warehouse, contract, new)
     rows, keys = counted["rows"], counted["keys"]
-    progress.finish(batch, rows={silver: rows})
     unchanged = keys - sum(changes.values())
     report.count(silver, rows_in=rows, keys_in=keys, repeated_keys=rows - keys, unchanged=unchanged, **changes)
     if rows > keys:
@@ -89,6 +87,7 @@ def _merge_batch(context: Context, progress: Progress, contract: Contract, batch
         f"{contract.name}: {rows:,} rows, {keys:,} keys: {changes['inserted']:,} inserted, {changes['updated']:,} "
         f"updated, {changes['deleted']:,} deleted"
     )
+    return End(rows={silver: rows})
 
 
 @dataclass(frozen=True)

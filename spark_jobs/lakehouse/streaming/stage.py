@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import signal
 import threading
 import time
@@ -16,18 +15,20 @@ from pathlib import Path
 from pyspark.java_gateway import ensure_callback_server_started
 from pyspark.sql import SparkSession
 
-from lakehouse import lease, progress, retention
-from lakehouse.cli import Context
-from lakehouse.errors import DataRefused, UsageError
+from lakehouse import lease, options
+from lakehouse.context import Context
+from lakehouse.engine import engine
+from lakehouse.errors import DataRefused
 from lakehouse.ingestion import stage as ingestion
 from lakehouse.ingestion.kafka import Loader
 from lakehouse.merging import stage as merging
 from lakehouse.report import RunReport
+from lakehouse.runtime import progress, retention
 from lakehouse.sources import Input
 from lakehouse.streaming import heartbeat
+from lakehouse.streaming.backpressure import Backpressure
 from lakehouse.streaming.heartbeat import Heartbeat, Metrics, Pulse
 from lakehouse.streaming.supervisor import DOWN, RUNNING, Policy, Worker
-from lakehouse.streaming.turns import Turns
 from lakehouse.tables import Warehouse
 from lakehouse.validation import history
 from lakehouse.validation import stage as validation
@@ -39,7 +40,7 @@ IDLE_SECONDS = 60.0
 """How long validate waits for new rows before it looks whether held ones can go on."""
 
 
-def run(context: Context, inputs: list[Input]) -> None:
+def run(context: Context, chosen: options.Stream, inputs: list[Input]) -> None:
     """Run until SIGTERM or SIGINT, then let what is at work end.
 
     Raises:
@@ -47,10 +48,9 @@ def run(context: Context, inputs: list[Input]) -> None:
     """
     stop = threading.Event()
     before = {s: signal.signal(s, lambda *_: stop.set()) for s in (signal.SIGTERM, signal.SIGINT)}
-    if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
-        # There, the JVM is not the stream's own.
+    if engine().owns_jvm:
         have_jvm_stop(context.warehouse.spark, stop)
-    stream = Stream(context, inputs, stop)
+    stream = Stream(context, chosen, inputs, stop)
     try:
         stream.run()
     finally:
@@ -87,38 +87,36 @@ def have_jvm_stop(spark: SparkSession, stop: threading.Event) -> None:
 class Stream:
     """One application: a loader for each input, one thread a source for validate and merge, and a heartbeat."""
 
-    def __init__(self, context: Context, inputs: list[Input], stop: threading.Event) -> None:
-        self._context, self._inputs, self._stop = context, inputs, stop
-        self._leases = Path(context.args.leases) if context.args.leases else None
-        self._beat = _number(context.args.beat, "--beat", 30)
-        self._every = _number(context.args.poll, "--poll", 5)
-        self._tidy_every = _number(context.args.tidy, "--tidy", 600)
-        self._most_failures = _number(context.args.most_failures, "--most-failures", 8)
+    def __init__(self, context: Context, chosen: options.Stream, inputs: list[Input], stop: threading.Event) -> None:
+        self._context, self._chosen, self._inputs, self._stop = context, chosen, inputs, stop
+        self._files = options.Ingest(landing=chosen.landing)
+        self._leases = Path(chosen.leases) if chosen.leases else None
         self._merging = threading.Lock()
         self._validating = threading.Lock()
         self._pulses = {i.name: Pulse(i.name) for i in inputs}
         self._loaders: dict[str, Loader] = {}
         self._loading: dict[str, Worker] = {}
         self._refining: dict[str, Worker] = {}
-        self._turns = {i.source: Turns(stop) for i in inputs}
+        self._pressure = {i.source: Backpressure(stop) for i in inputs}
         self._wakes = {i.source: threading.Event() for i in inputs}
         self._say = context.report.say
 
     def run(self) -> None:
-        args = self._context.args
         sources: dict[str, list[Input]] = {}
         for i in self._inputs:
             sources.setdefault(i.source, []).append(i)
         for wake in self._wakes.values():
             # What an earlier stream has left in bronze goes first.
             wake.set()
-        worker = partial(Worker, stop=self._stop, say=self._say, policy=Policy(failures=int(self._most_failures)))
+        worker = partial(
+            Worker, stop=self._stop, say=self._say, policy=Policy(failures=int(self._chosen.most_failures))
+        )
         for i in self._inputs:
             work = partial(self._load if i.is_stream else self._poll, i, self._wakes[i.source])
             self._loading[i.name] = worker(i.name, work)
         for name, group in sources.items():
             self._refining[name] = worker(f"{name} to silver", partial(self._refine, group, self._wakes[name]))
-        metrics = Metrics(args.metrics) if args.metrics else None
+        metrics = Metrics(self._chosen.metrics) if self._chosen.metrics else None
         beating = Heartbeat(self._context.warehouse, self._context.run_id, self._context.now)
         others = [worker("heartbeat", partial(self._tell, beating, metrics)), worker("housekeeping", self._tidy)]
         workers = [*self._loading.values(), *self._refining.values()]
@@ -145,11 +143,11 @@ class Stream:
                 metrics.set(seen)
             if time.monotonic() >= due:
                 beating.beat(seen, datetime.now(UTC))
-                due = time.monotonic() + self._beat
+                due = time.monotonic() + self._chosen.beat
 
     def _tidy(self) -> None:
         """Keep small what every round reads, and the files of what each of them adds to."""
-        while not self._stop.wait(self._tidy_every):
+        while not self._stop.wait(self._chosen.tidy):
             warehouse = self._round("optimize").warehouse
             retention.prune(warehouse)
             for table, record in WRITTEN_EACH_ROUND.items():
@@ -192,9 +190,9 @@ class Stream:
             pulse.add(messages=rows)
             pulse.last_commit = datetime.now(UTC)
             wake.set()
-            self._turns[source.source].wait_for_silver()
+            self._pressure[source.source].wait_for_silver()
 
-        loader = Loader(self._round("ingest"), source, loaded)
+        loader = Loader(self._round("ingest"), source, self._chosen.kafka, loaded)
         loader.start()
         self._loaders[source.name] = loader
         loader.wait()
@@ -202,11 +200,11 @@ class Stream:
     def _poll(self, source: Input, wake: threading.Event) -> None:
         """New files to bronze, again and again."""
         pulse = self._pulses[source.name]
-        while not self._stop.wait(self._every):
+        while not self._stop.wait(self._chosen.poll):
             begin = time.monotonic()
             with self._alone("ingest") as fence:
                 context = self._round("ingest", fence, only=[source.name])
-                ingestion.run(context)
+                ingestion.run(context, self._files)
             figures = context.report.tables.get(f"bronze.{source.name}", {})
             if figures.get("rows_in"):
                 pulse.add(messages=figures["rows_in"])
@@ -216,7 +214,7 @@ class Stream:
     def _refine(self, group: list[Input], wake: threading.Event) -> None:
         """Bronze to silver, as often as there is something new."""
         entities = list(dict.fromkeys(entity for i in group for entity, _ in i.sql))
-        turns = self._turns[group[0].source]
+        pressure = self._pressure[group[0].source]
 
         def loading() -> bool:
             return any(self._loaders[i.name].loading() for i in group if i.name in self._loaders)
@@ -227,7 +225,7 @@ class Stream:
             if self._stop.is_set():
                 return
             try:
-                with turns.round(loading):
+                with pressure.round(loading):
                     self._to_silver(group, entities)
             except BaseException:
                 # Whatever is left is still to be done.
@@ -240,7 +238,7 @@ class Stream:
         with self._validating, self._alone("validate") as fence:
             context = self._round("validate", fence, only=[i.name for i in group])
             try:
-                validation.run(context)
+                validation.run(context, options.Validate())
             except DataRefused as refusal:
                 # That batch waits for a person; the others are done.
                 self._say(str(refusal))
@@ -271,13 +269,3 @@ class Stream:
         report = RunReport(stage, context.run_id, now)
         warehouse = Warehouse(lambda: context.warehouse.spark, context.warehouse.location, report, fence)
         return dataclasses.replace(context, warehouse=warehouse, report=report, now=now, only=only or [])
-
-
-def _number(text: str | None, argument: str, otherwise: float) -> float:
-    try:
-        value = float(text) if text else otherwise
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise UsageError(f"{argument} {text}: no number above 0")
-    return value

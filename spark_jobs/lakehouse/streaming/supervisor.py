@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lakehouse.cli import named
-from lakehouse.errors import ConfigurationError, DataRefused, ServiceUnavailable, TryAgain, UsageError
+from lakehouse.errors import ConfigurationError, DataRefused, ServiceUnavailable, TryAgain, UsageError, named
 
 RUNNING, PAUSING, DOWN = "running", "pausing", "down"
 

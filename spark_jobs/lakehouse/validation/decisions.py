@@ -6,79 +6,71 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse.cli import Context, instant
+from lakehouse.context import Context
 from lakehouse.contracts import Contract, select_entities
 from lakehouse.errors import UsageError
-from lakehouse.progress import VOID, Progress
+from lakehouse.options import Replay
+from lakehouse.runtime import payloads
+from lakehouse.runtime.progress import VOID, End, Progress
 from lakehouse.session import prepare
 from lakehouse.sql import quote
-from lakehouse.validation import publishing, replay
+from lakehouse.validation import replay
 
 PATCH = ("id", "column", "value")
 CORRUPT = "_corrupt"
 EXAMPLES = 5
 
 
-def run(context: Context) -> None:
+def run(context: Context, options: Replay) -> None:
     """Carry out the decision that the arguments name, on every entity that they name (or all).
 
     Raises:
         UsageError: the arguments name nothing that is there, or contradict each other.
     """
-    args = context.args
     chosen = select_entities(context.entities, context.only)
-    if args.action == "discard" and not (args.by and args.reason):
+    if options.action == "discard" and not (options.by and options.reason):
         raise UsageError("--action discard without --by and --reason", todo="Say who decides, and why.")
-    if args.patch and (args.action == "discard" or len(context.only) != 1):
+    if options.patch and (options.action == "discard" or len(context.only) != 1):
         raise UsageError("--patch", todo="Name one entity with --only, and replay or dry-run it.")
-    progress = Progress(context.warehouse, "validate", context.run_id, context.now)
     prepare(context.warehouse.spark)
-    if args.action != "dry-run":
+    progress = Progress(context.warehouse, "validate", context.run_id, context.now)
+    if options.action != "dry-run":
         _undo(context, progress)
-    try:
-        for contract in chosen.values():
-            if context.warehouse.exists(f"quarantine.{contract.name}"):
-                _decide(context, progress, contract)
-    finally:
-        progress.commit()
+    for contract in chosen.values():
+        if context.warehouse.exists(f"quarantine.{contract.name}"):
+            _decide(context, options, progress, contract)
 
 
 def _undo(context: Context, progress: Progress) -> None:
     """Take back replays that were interrupted; validate does so with all of its batches."""
     for batch in progress.outstanding():
-        if (batch.detail or "").startswith(replay.DETAIL):
-            context.report.say(f"{batch.unit}: undoing the interrupted {batch.detail}")
-            publishing.rollback(context, batch)
-            replay.reopen(context, batch)
-            progress.finish(batch, VOID)
+        if isinstance(batch.payload, payloads.Replay):
+            context.report.say(f"{batch.unit}: undoing the interrupted {batch.payload}")
+            replay.undo(context, batch)
+            progress.finish(batch, End(VOID))
     progress.commit()
 
 
-def _decide(context: Context, progress: Progress, contract: Contract) -> None:
-    args, report, table = context.args, context.report, f"quarantine.{contract.name}"
+def _decide(context: Context, options: Replay, progress: Progress, contract: Contract) -> None:
+    report, table = context.report, f"quarantine.{contract.name}"
     inputs = {i.name: i for i in context.inputs}
     corrections = None
-    if args.patch:
+    if options.patch:
         feeding = [i for i in context.inputs if contract.name in dict(i.sql)]
-        corrections = replay.read_corrections(context, contract, _patch(context, args.patch), feeding)
-    selection = replay.Selection(
-        rule=args.rule or "",
-        since=instant(args.since) if args.since else None,
-        until=instant(args.until) if args.until else None,
-        ids=tuple(x.strip() for x in (args.ids or "").split(",") if x.strip()),
-    )
+        corrections = replay.read_corrections(context, contract, _patch(context, options.patch), feeding)
+    selection = replay.Selection(rule=options.rule or "", since=options.since, until=options.until, ids=options.ids)
     # What an interrupted validate has written is going to be undone, and decided upon anew.
     unsettled = [b.batch_id for b in progress.outstanding()]
     rows = selection.of(context.warehouse.read(table)).where(~F.col("_batch_id").isin(unsettled))
     if corrections is not None:
         rows = rows.join(corrections.select("id"), "id", "left_semi")
-    decision = replay.Decision(args.action, args.by or "", args.reason or "")
-    if args.action == "discard":
+    decision = replay.Decision(options.action, options.by or "", options.reason or "")
+    if options.action == "discard":
         discarded = replay.discard(context, contract, rows, decision)
         report.count(table, rows_discarded=discarded)
-        report.say(f"{contract.name}: {discarded:,} rows discarded by {args.by}: {args.reason}")
+        report.say(f"{contract.name}: {discarded:,} rows discarded by {options.by}: {options.reason}")
         return
-    dry_run = args.action == "dry-run"
+    dry_run = options.action == "dry-run"
     outcome = replay.replay(context, progress, inputs, contract, rows, decision, corrections, dry_run=dry_run)
     report.count(table, rows_selected=outcome.selected, rows_still_rejected=outcome.selected - outcome.passed)
     if dry_run:

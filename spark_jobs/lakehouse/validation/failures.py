@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse.cli import named
 from lakehouse.contracts import Contract
-from lakehouse.errors import ConfigurationError
+from lakehouse.errors import ConfigurationError, named
 from lakehouse.ingestion.readers import is_corrupt
 from lakehouse.sources import Input
 from lakehouse.validation import checking, mapping, quarantine, rules

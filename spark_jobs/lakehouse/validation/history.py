@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 
 from lakehouse.contracts import Contract
-from lakehouse.progress import DONE, Batch, Progress
+from lakehouse.runtime.progress import DONE, Batch, Progress
 from lakehouse.tables import Warehouse
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -11,11 +11,12 @@ from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
-from lakehouse.cli import Context, named
+from lakehouse.context import Context
 from lakehouse.contracts import Contract
-from lakehouse.errors import ConfigurationError, InternalError, LakehouseError, TryAgain
+from lakehouse.errors import ConfigurationError, InternalError, LakehouseError, TryAgain, named
 from lakehouse.ingestion.readers import is_corrupt
-from lakehouse.progress import Batch
+from lakehouse.runtime.payloads import Release
+from lakehouse.runtime.progress import Batch
 from lakehouse.sources import Input
 from lakehouse.sql import quote
 from lakehouse.validation import checking, failures, mapping, quarantine, rules
@@ -49,41 +50,154 @@ class Refused(Exception):
     """A batch has more bad rows than a contract allows; nothing of it stays published."""
 
 
-def publish(context: Context, source: Input, batch: Batch, arrived: Arrived) -> list[Published]:
-    """Publish one batch for every entity of its input, parents first.
-
-    Raises:
-        Refused: nothing is left in staged and quarantine.
-        InternalError: the rows do not balance.
-    """
-    bronze = bronze_rows(context, source, batch.inputs)
-    context.report.count(f"bronze.{source.name}", rows_read=arrived.rows)
-    entities = [c for name, c in context.entities.items() if name in dict(source.sql)]
-    published = []
-    with expressions_of(source, entities, bronze):
-        good = _readable(bronze, arrived)
-        for contract in entities:
-            known = known_rows(context, contract)
-            checked = check(source, contract, good, known)
-
-            def again(few: DataFrame, contract: Contract = contract, known: dict[str, DataFrame] = known) -> DataFrame:
-                return check(source, contract, _readable(few, arrived), known)
-
-            try:
-                published.append(_publish(context, source, contract, batch, checked, again, bronze, good, arrived))
-            except Refused:
-                rollback(context, batch)
-                raise
-        if not any(
-            p.rows == arrived.rows and mapping.keeps_every_row(dict(source.sql)[p.contract.name]) for p in published
-        ):
-            _count_left_out(context, source, good, arrived.rows - arrived.corrupt)
-    return published
+MAX_ROWS_WITH_PLACES, MAX_PLACES = 10_000_000, 500_000
+"""The largest batch of which the rejected rows are remembered by their places, and how many are looked up by them."""
 
 
-def _readable(bronze: DataFrame, arrived: Arrived) -> DataFrame:
-    """The raw rows that are not corrupt; where ingest has found none, nobody looks at every cell again."""
-    return mapping.raw_rows(bronze.where(~is_corrupt(bronze)) if arrived.corrupt else bronze)
+class Publication:
+    """One batch of bronze rows on its way to staged and quarantine."""
+
+    def __init__(self, context: Context, source: Input, batch: Batch, arrived: Arrived) -> None:
+        self._context, self._source, self._batch, self._arrived = context, source, batch, arrived
+        self._bronze = bronze_rows(context, source, batch.inputs)
+        self._good = self._readable(self._bronze)
+
+    def publish(self) -> list[Published]:
+        """Publish it for every entity of its input, parents first.
+
+        Raises:
+            Refused: nothing is left in staged and quarantine.
+            InternalError: the rows do not balance.
+        """
+        context, source, arrived = self._context, self._source, self._arrived
+        context.report.count(f"bronze.{source.name}", rows_read=arrived.rows)
+        entities = [c for name, c in context.entities.items() if name in dict(source.sql)]
+        published = []
+        with expressions_of(source, entities, self._bronze):
+            for contract in entities:
+                try:
+                    published.append(self._publish(contract))
+                except Refused:
+                    rollback(context, self._batch)
+                    raise
+            if not any(p.rows == arrived.rows and self._keeps_every_row(p.contract) for p in published):
+                self._count_left_out()
+        return published
+
+    def _readable(self, bronze: DataFrame) -> DataFrame:
+        """The raw rows that are not corrupt; where ingest has found none, nobody looks at every cell again."""
+        return mapping.raw_rows(bronze.where(~is_corrupt(bronze)) if self._arrived.corrupt else bronze)
+
+    def _keeps_every_row(self, contract: Contract) -> bool:
+        return mapping.keeps_every_row(dict(self._source.sql)[contract.name])
+
+    def _publish(self, contract: Contract) -> Published:
+        """Write the rows of one entity, and compare their numbers."""
+        report, name, arrived, corrupt = self._context.report, contract.name, self._arrived, self._arrived.corrupt
+        known = known_rows(self._context, contract)
+        checked = check(self._source, contract, self._good, known)
+        staged = f"staged.{name}"
+        with report.step(f"publish {name}"):
+            figures = Observation(f"{self._source.name} {name} {self._batch.batch_id}")
+            single = arrived.rows <= MAX_ROWS_WITH_PLACES and _sees_single_rows(self._source, contract)
+            wrote = self._append(staged_rows(checked, contract, self._batch, figures, places=single), staged)
+            seen = figures.get
+            warned = {name: seen[f"warn:{name}"] for name in _names(contract, rejecting=False)}
+            if seen["rows"] - seen["rejected"] != wrote:
+                # A task that Spark ran twice is counted twice while it writes, but its rows are committed once.
+                warned = self._listing(staged, list(warned), F.col(checking.WARNINGS))
+            total, rejected = seen["rows"] + corrupt, seen["rejected"] + corrupt
+            if not isinstance(self._batch.payload, Release):
+                refusals = rules.refusals(contract, total, rejected, seen)
+                if refusals:
+                    why = _why(refusals, checked, contract, corrupt)
+                    raise Refused(f"batch {self._batch.batch_id} of {self._source.name}: {why}")
+            held, broken = 0, dict.fromkeys([*_names(contract, rejecting=True), quarantine.CORRUPT_RULE], 0)
+            if rejected:
+                few = single and total == arrived.rows and len(seen["places"]) <= MAX_PLACES
+                bronze = self._at(seen["places"]) if few else None
+                judged = checked if bronze is None else check(self._source, contract, self._readable(bronze), known)
+                held, broken = self._quarantine(contract, judged, list(broken))
+        with report.step(f"balance {name}"):
+            if (wrote, held) != (total - rejected, rejected):
+                # As above.
+                total, rejected = (n + corrupt for n in _recount(checked))
+            self._balance(contract, total, rejected, wrote, held)
+        report.count(staged, rows_in=total, rows_accepted=wrote, rows_quarantined=held)
+        report.count_rules(name, {rule: n for rule, n in (warned | broken).items() if n})
+        report.say(f"{self._source.name}: {name} {total:,} rows in, {wrote:,} accepted, {held:,} quarantined")
+        missing = {f"missing:{c}": seen[f"missing:{c}"] for c in contract.column_names}
+        measures = {f"rule:{r}": n for r, n in (warned | broken).items()} | missing
+        return Published(contract, total, wrote, held, measures)
+
+    def _quarantine(self, contract: Contract, judged: DataFrame, names: list[str]) -> tuple[int, dict[str, int]]:
+        """Write the rejected rows; returns how many, and how many of them break each rule."""
+        kept = f"quarantine.{contract.name}"
+        places = quarantine.positions(self._bronze)
+        facts = (contract, self._source.name, self._batch, self._context.now)
+        bad = quarantine.rejected_rows(checking.rejected(judged, contract), places, *facts)
+        if self._arrived.corrupt:
+            unparsed = mapping.raw_rows(self._bronze.where(is_corrupt(self._bronze)))
+            bad = bad.unionByName(quarantine.corrupt_rows(unparsed, places, *facts))
+        reasons = Observation(f"{self._source.name} {contract.name} {self._batch.batch_id} reasons")
+        counts = _counts(names, F.col("reasons.rule"))
+        held = self._append(bad.observe(reasons, F.count(F.lit(1)).alias("rows"), *counts), kept)
+        if reasons.get["rows"] != held:
+            # A task that Spark ran twice is counted twice while it writes, but its rows are committed once.
+            return held, self._listing(kept, names, F.col("reasons.rule"))
+        return held, {rule: reasons.get[rule] for rule in names}
+
+    def _balance(self, contract: Contract, total: int, rejected: int, wrote: int, held: int) -> None:
+        """Raise InternalError unless every row that arrived was accepted or is held."""
+        expected = total
+        if total != self._arrived.rows and self._keeps_every_row(contract):
+            # The SELECT has other rows than it reads, in a way its words do not show; or a row is lost.
+            expected = mapping.map_rows(self._good, self._source, contract).count() + self._arrived.corrupt
+        if (wrote, held) != (expected - rejected, rejected):
+            raise InternalError(
+                f"{expected:,} rows in, but {wrote:,} accepted and {held:,} quarantined",
+                where=f"{contract.name}, batch {self._batch.batch_id} of {self._source.name}",
+                todo="Nothing of this batch is merged. Keep the warehouse as it is and report this.",
+            )
+
+    def _at(self, places: list[int]) -> DataFrame:
+        """The bronze rows at some places: those that need a second look, to be told their reasons."""
+        wanted = self._context.warehouse.frame([(p,) for p in places], "place BIGINT")
+        there = checking.place(F.col("_source")) == F.col("place")
+        return self._bronze.join(F.broadcast(wanted), there, "left_semi")
+
+    def _append(self, rows: DataFrame, table: str) -> int:
+        """Append the batch's rows; returns how many the commit has."""
+        written = self._context.warehouse.append(rows, table, self._batch.transaction(table))
+        if written is None:
+            raise TryAgain(
+                f"another run has written batch {self._batch.batch_id}", where=table, todo="Run it again later."
+            )
+        return written
+
+    def _listing(self, table: str, names: list[str], listed: Column) -> dict[str, int]:
+        """How many of the batch's rows in a table list each of some names."""
+        if not names:
+            return {}
+        there = self._context.warehouse.batches(table, [self._batch.batch_id]).agg(*_counts(names, listed)).first()
+        assert there is not None
+        return there.asDict()
+
+    def _count_left_out(self) -> None:
+        """Report raw rows of which no SELECT of the input makes anything: the declared drops."""
+        source, report, rows = self._source, self._context.report, self._arrived.rows - self._arrived.corrupt
+        position = F.col(f"{mapping.ROW}.source").alias("position")
+        contracts = [self._context.contracts[entity] for entity, _ in source.sql]
+        selected = [mapping.map_rows(self._good, source, contract).select(position) for contract in contracts]
+        used = reduce(DataFrame.union, selected).distinct().count()
+        if (there := self._good.count()) != rows:
+            raise InternalError(
+                f"{rows:,} rows were loaded, but {there:,} are there", where=f"bronze.{source.name}",
+                todo="Nothing of this batch is merged. Keep the warehouse as it is and report this.",
+            )  # fmt: skip
+        report.count(f"bronze.{source.name}", rows_left_out=rows - used)
+        if used < rows:
+            report.warn(f"{source.name}: {rows - used:,} of {rows:,} rows are left out by every SELECT of the source")
 
 
 def bronze_rows(context: Context, source: Input, batches: tuple[int, ...]) -> DataFrame:
@@ -157,103 +271,14 @@ def expressions_of(source: Input, contracts: Sequence[Contract], bronze: DataFra
         raise
 
 
-def _publish(
-    context: Context, source: Input, contract: Contract, batch: Batch,
-    checked: DataFrame, again: Callable[[DataFrame], DataFrame], bronze: DataFrame, good: DataFrame, arrived: Arrived,
-) -> Published:  # fmt: skip
-    report, name = context.report, contract.name
-    staged, kept, corrupt = f"staged.{name}", f"quarantine.{name}", arrived.corrupt
-    with report.step(f"publish {name}"):
-        figures = Observation(f"{source.name} {name} {batch.batch_id}")
-        single = arrived.rows <= MAX_ROWS_WITH_PLACES and _sees_single_rows(source, contract)
-        wrote = _append(context, staged_rows(checked, contract, batch, figures, places=single), staged, batch)
-        seen = figures.get
-        warned = {name: seen[f"warn:{name}"] for name in _names(contract, rejecting=False)}
-        if seen["rows"] - seen["rejected"] != wrote:
-            # A task that Spark ran twice is counted twice while it writes, but its rows are committed once.
-            warned = _listing(context, staged, batch, list(warned), F.col(checking.WARNINGS))
-        total, rejected = seen["rows"] + corrupt, seen["rejected"] + corrupt
-        if batch.detail != RELEASED:
-            refusals = rules.refusals(contract, total, rejected, seen)
-            if refusals:
-                raise Refused(f"batch {batch.batch_id} of {source.name}: " + _why(refusals, checked, contract, corrupt))
-        held, broken = 0, dict.fromkeys([*_names(contract, rejecting=True), quarantine.CORRUPT_RULE], 0)
-        if rejected:
-            places, facts = quarantine.positions(bronze), (contract, source.name, batch, context.now)
-            few = single and total == arrived.rows and len(seen["places"]) <= MAX_PLACES
-            judged = again(_at(context, bronze, seen["places"])) if few else checked
-            bad = quarantine.rejected_rows(checking.rejected(judged, contract), places, *facts)
-            if corrupt:
-                unparsed = mapping.raw_rows(bronze.where(is_corrupt(bronze)))
-                bad = bad.unionByName(quarantine.corrupt_rows(unparsed, places, *facts))
-            reasons = Observation(f"{source.name} {name} {batch.batch_id} reasons")
-            counts = _counts(list(broken), F.col("reasons.rule"))
-            held = _append(context, bad.observe(reasons, F.count(F.lit(1)).alias("rows"), *counts), kept, batch)
-            broken = {rule: reasons.get[rule] for rule in broken}
-            if reasons.get["rows"] != held:
-                # As above.
-                broken = _listing(context, kept, batch, list(broken), F.col("reasons.rule"))
-    with report.step(f"balance {name}"):
-        if (wrote, held) != (total - rejected, rejected):
-            # A task that Spark ran twice is counted twice while it writes, but its rows are committed once.
-            total, rejected = (n + corrupt for n in _recount(checked))
-        expected = total
-        if total != arrived.rows and mapping.keeps_every_row(dict(source.sql)[name]):
-            # The SELECT has other rows than it reads, in a way its words do not show; or a row is lost.
-            expected = mapping.map_rows(good, source, contract).count() + corrupt
-        if (wrote, held) != (expected - rejected, rejected):
-            raise InternalError(
-                f"{expected:,} rows in, but {wrote:,} accepted and {held:,} quarantined",
-                where=f"{name}, batch {batch.batch_id} of {source.name}",
-                todo="Nothing of this batch is merged. Keep the warehouse as it is and report this.",
-            )
-    report.count(staged, rows_in=total, rows_accepted=wrote, rows_quarantined=held)
-    violations = {rule: n for rule, n in (warned | broken).items() if n}
-    report.count_rules(name, violations)
-    report.say(f"{source.name}: {name} {total:,} rows in, {wrote:,} accepted, {held:,} quarantined")
-    missing = {f"missing:{c}": seen[f"missing:{c}"] for c in contract.column_names}
-    return Published(contract, total, wrote, held, {f"rule:{r}": n for r, n in (warned | broken).items()} | missing)
-
-
-MAX_ROWS_WITH_PLACES, MAX_PLACES = 10_000_000, 500_000
-"""The largest batch of which the rejected rows are remembered by their places, and how many are looked up by them."""
-
-
 def _sees_single_rows(source: Input, contract: Contract) -> bool:
     """Whether a row's reasons follow from that row alone, so that the rejected ones can be judged by themselves."""
     rules_look = any(mapping.looks_around(rule.expression) for rule in contract.rules)
     return mapping.sees_single_rows(dict(source.sql)[contract.name]) and not rules_look
 
 
-def _at(context: Context, bronze: DataFrame, places: list[int]) -> DataFrame:
-    """The raw rows at some places: those that need a second look, to be told their reasons."""
-    wanted = context.warehouse.frame([(p,) for p in places], "place BIGINT")
-    return bronze.join(F.broadcast(wanted), checking.place(F.col("_source")) == F.col("place"), "left_semi")
-
-
-RELEASED = "released"
-"""The remark of a batch that a person lets through whatever share of it is bad."""
-
-
 def _names(contract: Contract, rejecting: bool) -> list[str]:
     return list(dict.fromkeys(c.name for c in rules.checks(contract) if c.rejects == rejecting))
-
-
-def _append(context: Context, rows: DataFrame, table: str, batch: Batch) -> int:
-    """Append a batch's rows; returns how many the commit has."""
-    written = context.warehouse.append(rows, table, batch.transaction(table))
-    if written is None:
-        raise TryAgain(f"another run has written batch {batch.batch_id}", where=table, todo="Run it again later.")
-    return written
-
-
-def _listing(context: Context, table: str, batch: Batch, names: list[str], listed: Column) -> dict[str, int]:
-    """How many of a batch's rows in a table list each of some names."""
-    if not names:
-        return {}
-    there = context.warehouse.batches(table, [batch.batch_id]).agg(*_counts(names, listed)).first()
-    assert there is not None
-    return there.asDict()
 
 
 def _counts(names: list[str], listed: Column) -> list[Column]:
@@ -275,20 +300,3 @@ def _why(refusals: list[str], checked: DataFrame, contract: Contract, corrupt: i
     )  # fmt: skip
     parts = [f"corrupt {corrupt:,}", *(f"{r['rule']} {r['count']:,}" for r in worst)]
     return f"{'; '.join(refusals)} ({', '.join(parts)})"
-
-
-def _count_left_out(context: Context, source: Input, good: DataFrame, rows: int) -> None:
-    """Report raw rows of which no SELECT of the input makes anything: the declared drops."""
-    position = F.col(f"{mapping.ROW}.source").alias("position")
-    selected = [mapping.map_rows(good, source, context.contracts[entity]).select(position) for entity, _ in source.sql]
-    used = reduce(DataFrame.union, selected).distinct().count()
-    if (there := good.count()) != rows:
-        raise InternalError(
-            f"{rows:,} rows were loaded, but {there:,} are there", where=f"bronze.{source.name}",
-            todo="Nothing of this batch is merged. Keep the warehouse as it is and report this.",
-        )  # fmt: skip
-    context.report.count(f"bronze.{source.name}", rows_left_out=rows - used)
-    if used < rows:
-        context.report.warn(
-            f"{source.name}: {rows - used:,} of {rows:,} rows are left out by every SELECT of the source"
-        )

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.contracts import Contract
 from lakehouse.ingestion.json_objects import BYTES
-from lakehouse.progress import Batch
+from lakehouse.runtime.progress import Batch
 from lakehouse.validation.checking import REASON_DDL, REASONS
 from lakehouse.validation.mapping import ROW
 

@@ -12,21 +12,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse.cli import Context
+from lakehouse.context import Context
 from lakehouse.contracts import Contract
 from lakehouse.errors import ConfigurationError, InternalError, UsageError
 from lakehouse.ingestion.readers import is_corrupt, received_columns
-from lakehouse.progress import Batch, Progress
+from lakehouse.runtime.payloads import Replay
+from lakehouse.runtime.progress import Batch, End, Progress, Work
 from lakehouse.sources import Input
 from lakehouse.sql import quote
 from lakehouse.validation import checking, mapping, publishing, quarantine
 from lakehouse.validation.quarantine import DISCARDED, OPEN, REPLAYED
 
-DETAIL = "replay"
 _FIRST_REASON = "CASE WHEN status = 'open' THEN reasons[1]['rule'] END"
 """Of an open row, the rule of its first reason, in the SQL of DataFusion."""
 FIXED, FIX = "lakehouse fixed row", "lakehouse fix"
@@ -104,7 +105,8 @@ def replay(
             again = _checked_again(context, source, contract, own, bronze)
             passed = _judge(outcome, own, again, contract)
             if not dry_run and passed:
-                _carry_out(context, progress, source, contract, own, again, decision, corrections)
+                write = partial(_write, context, source, contract, own, again, decision, corrections)
+                progress.carry_out(Work(source.name, payload=Replay(contract.name)), write)
     return outcome
 
 
@@ -113,9 +115,15 @@ def discard(context: Context, contract: Contract, rows: DataFrame, decision: Dec
     return _decide(context, contract, rows, F.lit(None).cast("map<string,string>"), DISCARDED, decision, None)
 
 
-def reopen(context: Context, batch: Batch) -> None:
+def undo(context: Context, batch: Batch) -> None:
+    """Take back what an interrupted batch of validate has written: rows of bronze, or a replay."""
+    publishing.rollback(context, batch)
+    _reopen(context, batch)
+
+
+def _reopen(context: Context, batch: Batch) -> None:
     """Take back what a replay's batch decided, when it is undone."""
-    if not (batch.detail or "").startswith(DETAIL):
+    if not isinstance(batch.payload, Replay):
         return
     for name in context.entities:
         table = f"quarantine.{name}"
@@ -252,10 +260,10 @@ def _passing(again: DataFrame) -> DataFrame:
     return bad.where(F.col("_bad") == 0).select(F.col(RAW_ID).alias("id"))
 
 
-def _carry_out(
-    context: Context, progress: Progress, source: Input, contract: Contract, rows: DataFrame, again: DataFrame,
-    decision: Decision, corrections: DataFrame | None,
-) -> None:  # fmt: skip
+def _write(
+    context: Context, source: Input, contract: Contract, rows: DataFrame, again: DataFrame,
+    decision: Decision, corrections: DataFrame | None, batch: Batch,
+) -> End:  # fmt: skip
     """Decide the passing entries, then stage the rows of those that are decided.
 
     In this order, because the first makes the choice durable: what is staged follows from the
@@ -263,7 +271,6 @@ def _carry_out(
     """
     warehouse, name = context.warehouse, contract.name
     staged, kept = f"staged.{name}", f"quarantine.{name}"
-    (batch,) = progress.plan([(source.name, ())], detail=f"{DETAIL} of {name}")
     decided = rows.join(_passing(again), "id", "left_semi")
     fix = F.lit(None).cast("map<string,string>")
     if corrections is not None:
@@ -287,7 +294,7 @@ def _carry_out(
         )  # fmt: skip
     context.report.count(kept, rows_replayed=count)
     context.report.count(staged, rows_accepted=wrote)
-    progress.finish(batch, rows={staged: wrote}, detail=batch.detail)
+    return End(rows={staged: wrote})
 
 
 def _not_delivered(context: Context, rows: DataFrame, contract: Contract, batch: Batch) -> DataFrame:

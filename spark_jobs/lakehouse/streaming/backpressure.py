@@ -1,4 +1,4 @@
-"""Loading and refining by turns: side by side they slow each other, and a small batch costs as much as a large one."""
+"""Loading waits for refining: side by side they slow each other, and a small batch costs as much as a large one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-TURN_SECONDS = 30.0
+SILVER_SECONDS = 30.0
 """How long an input waits for its last batch to reach silver before it loads the next one."""
 GATHER_SECONDS = 5.0
 """How long a round waits for batches that are on their way to bronze."""
 LOOK_SECONDS = 0.05
 
 
-class Turns:
-    """The turns of one source's inputs, and of the rounds of validate and merge that take what they have loaded."""
+class Backpressure:
+    """Of one source: its inputs wait for the rounds of validate and merge that take what they have loaded."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
@@ -36,7 +36,7 @@ class Turns:
 
     def wait_for_silver(self) -> None:
         """Until a round has ended that began after this was called, or that takes too long, or the stream stops."""
-        now, deadline = self._changes, time.monotonic() + TURN_SECONDS
+        now, deadline = self._changes, time.monotonic() + SILVER_SECONDS
         # A round that is at work already may have missed what was loaded.
         enough = now + 2 + now % 2
         while self._changes < enough and time.monotonic() < deadline and not self._stop.wait(LOOK_SECONDS):

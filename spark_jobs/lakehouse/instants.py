@@ -1,0 +1,21 @@
+"""Instants as people write them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from lakehouse.errors import UsageError
+
+
+def instant(text: str) -> datetime:
+    """An ISO 8601 instant or date as an aware datetime in UTC; raises UsageError."""
+    try:
+        if not re.match(r"\d{4}-\d{2}-\d{2}", text):
+            raise ValueError(text)
+        value = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError as error:
+        raise UsageError(
+            f"'{text}' is not an instant", todo="Write 2026-03-01 or 2026-03-01T12:00:00+00:00."
+        ) from error
+    return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)

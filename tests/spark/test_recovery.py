@@ -1,0 +1,147 @@
+"""A stage that is killed after any of its commits, and run again, leaves what it would have left in one go.
+
+``docs/architecture.md`` tells what becomes of each of these; a test of its own sees to it that it names all of them.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lakehouse.runtime.journal import LogStore
+from lakehouse.tables import Warehouse
+from oracle import content
+from pipeline import Pipeline
+from pyspark.sql import SparkSession
+from support import ROOT
+
+AS_OF = "2026-03-05"
+KILLED_AFTER = [
+    ("ingest", "ops.progress"),
+    ("ingest", "ops.files"),
+    ("ingest", "bronze.shop_transactions"),
+    ("validate", "ops.progress"),
+    ("validate", "staged.transactions"),
+    ("validate", "quarantine.transactions"),
+    ("validate", "ops.quality"),
+    ("replay", "ops.progress"),
+    ("replay", "quarantine.transactions"),
+    ("replay", "staged.transactions"),
+    ("merge", "ops.progress"),
+    ("merge", "silver.transactions_history"),
+    ("merge", "silver.transactions"),
+    ("featurize", "ops.progress"),
+    ("featurize", "gold.product_affinity"),
+    ("featurize", "gold.customer_features"),
+    ("featurize", "ops.snapshots"),
+]
+"""A stage, and the table of which the last commit before its end was the last thing that it did; of ops.progress, the plan."""
+FILES = {
+    "customers/a.csv": "CustomerID,Name,RegistrationDate,CustomerType,LastActiveDate,UpdatedAt,op\n"
+    "C1,Ada,2026-01-02,regular,2026-03-01,2026-03-01T00:00:00Z,\nC2,Bob,2026-01-03,premium,2026-03-02,2026-03-01T00:00:00Z,\n",
+    "products/a.csv": "ProductID,Category,Price,StockAvailability,UpdatedAt,op\n"
+    "P1,Toys,9.50,5,2026-03-01T00:00:00Z,\nP2,Books,5.00,1,2026-03-01T00:00:00Z,\n",
+    "transactions/a.csv": "TransactionID,OrderID,CustomerID,ProductID,Date,Amount,PaymentMethod,TransactionStatus,UpdatedAt,op\n"
+    "T1,O1,C1,P1,2026-03-02T10:00:00Z,9.50,card,Completed,2026-03-02T10:00:00Z,\n"
+    "T2,O2,C2,P2,2026-03-03T10:00:00Z,many,card,Completed,2026-03-03T10:00:00Z,\n"
+    "T3,O3,C2,P1,2026-03-04T10:00:00Z,19.00,card,Completed,2026-03-04T10:00:00Z,\n",
+}
+BEFORE = ("ingest", "validate", "replay", "merge", "featurize")
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing is written after it."""
+
+
+def run(pipeline: Pipeline, stage: str) -> None:
+    options: dict[str, dict[str, Any]] = {
+        "replay": {"only": ["transactions"], "patch": str(pipeline.landing / "patch.csv")},
+        "featurize": {"as_of": AS_OF},
+    }
+    pipeline.run(stage, **options.get(stage, {"only": ["shop"]} if stage in ("ingest", "validate") else {}))
+
+
+@pytest.fixture(scope="module")
+def states(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A project folder as it is before each stage, and at the ``end``."""
+    folder = tmp_path_factory.mktemp("states")
+    pipeline = Pipeline(spark, folder / "work")
+    for path, text in FILES.items():
+        file = pipeline.landing / "shop" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    found = {}
+    for stage in BEFORE:
+        if stage == "replay":
+            (bad,) = pipeline.table("quarantine.transactions").select("id").collect()
+            (pipeline.landing / "patch.csv").write_text(f"id,column,value\n{bad['id']},Amount,5.00\n")
+        found[stage] = shutil.copytree(folder / "work", folder / stage)
+        run(pipeline, stage)
+        found[f"after {stage}"] = shutil.copytree(folder / "work", folder / f"after {stage}")
+    return found
+
+
+@pytest.fixture
+def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """Has whatever writes next die after so many commits to a table."""
+
+    def arrange(table: str, number: int) -> None:
+        done: list[str] = []
+        dead = False
+
+        def dying(original: Callable[..., Any], table_of: Callable[..., str]) -> Callable[..., Any]:
+            def commit(self: Any, *args: Any, **kwargs: Any) -> Any:
+                nonlocal dead
+                if dead:
+                    raise Killed
+                result = original(self, *args, **kwargs)
+                done.append(table_of(*args))
+                if done.count(table) == number and done[-1] == table:
+                    dead = True
+                    raise Killed
+                return result
+
+            return commit
+
+        def in_statement(statement: str) -> str:
+            found = re.search(r"/(\w+)/(\w+)`", statement)
+            return f"{found[1]}.{found[2]}" if found else ""
+
+        monkeypatch.setattr(LogStore, "append", dying(LogStore.append, lambda table, *_: table))
+        monkeypatch.setattr(Warehouse, "_write", dying(Warehouse._write, lambda _, table: table))
+        monkeypatch.setattr(Warehouse, "_change", dying(Warehouse._change, in_statement))
+
+    return arrange
+
+
+@pytest.mark.parametrize(("stage", "table"), KILLED_AFTER)
+def test_killed_and_run_again_equals_never_killed(
+    spark: SparkSession, states: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    killed_after: Callable[[str, int], None], stage: str, table: str,
+) -> None:  # fmt: skip
+    pipeline = Pipeline(spark, shutil.copytree(states[stage], tmp_path / "project"))
+    # The first commit to ops.progress is the plan; a table of rows is made first, and then written.
+    fresh = table.startswith("ops.") or (pipeline.path(table) / "_delta_log").exists()
+    killed_after(table, 1 if fresh else 2)
+    with pytest.raises(Killed):
+        run(pipeline, stage)
+    monkeypatch.undo()
+    run(pipeline, stage)
+    mine, expected = content(pipeline.warehouse_path), content(states[f"after {stage}"] / "warehouse")
+    assert mine.keys() == expected.keys()
+    for name in expected:
+        assert mine[name] == expected[name], name
+    # And nothing is left to do.
+    before = pipeline.versions()
+    if stage != "replay":
+        run(pipeline, stage)
+    assert pipeline.versions() == before
+
+
+def test_the_documentation_tells_what_becomes_of_each() -> None:
+    told = re.findall(r"^\| (\w+) \| `([\w.]+)` \|", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
+    assert set(KILLED_AFTER) <= set(told)
