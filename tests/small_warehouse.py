@@ -93,11 +93,13 @@ def fill(folder: Path) -> None:
         folder, "ops.progress",
         # Refused, and tried again: 4 has taken the place of 3.
         ("validate", "clicks", 3, "planned", [7], None, None, "r", at(3)), ("validate", "clicks", 3, "refused", [], None, "half of it is bad", "r", at(3)),
-        ("validate", "clicks", 4, "planned", [7], None, None, "r", at(3)), ("validate", "clicks", 4, "done", [], None, None, "r", at(3)),
+        ("validate", "clicks", 4, "planned", [7], None, None, "r", at(3)), ("validate", "clicks", 4, "done", [], {"staged.clicks": 2}, None, "r", at(3)),
         ("validate", "clicks", 5, "planned", [8], None, None, "r", at(3)), ("validate", "clicks", 5, "refused", [], None, "all of it is bad", "r", at(3)),
         # Its plan was given up, so that 5 still stands.
         ("validate", "clicks", 6, "planned", [8], None, None, "r", at(3)), ("validate", "clicks", 6, "void", [], None, None, "r", at(3)),
         ("ingest", "clicks", 8, "refused", [], None, "another stage's", "r", at(3)),
+        ("ingest", "clicks", 9, "planned", [], None, None, "r", at(3)),
+        ("ingest", "clicks", 9, "done", [], {"bronze.clicks": 3}, None, "r", at(3)),
     )  # fmt: skip
     beat = ("r", "clicks", "running", None, 0, 5, 1.5, 0, 0.1, at(2), at(2), 1)
     add(folder, "ops.stream", (at(3), *beat), (at(4), "r", "clicks", "down", "no [broker]", 2, 9, 0.0, 1234, 0.1, at(3), None, 1))  # fmt: skip

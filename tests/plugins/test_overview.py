@@ -35,8 +35,14 @@ def test_each_step_has_what_there_is_and_what_today_has_brought(tmp_path: Path) 
     }
     assert told == {
         "Sources": (1, "inputs", ["3 files today"], [], False),
-        "Bronze": (3, "rows as received", ["34 today"], [], False),
-        "Staged": (0, "rows that pass", ["25 accepted today", "5 quarantined today"], [], False),
+        "Bronze": (3, "rows as received", ["34 today", "1 batch waits for validate"], [], False),
+        "Staged": (
+            0,
+            "rows that pass",
+            ["25 accepted today", "5 quarantined today", "1 batch waits for merge"],
+            [],
+            False,
+        ),
         "Silver": (5, "keys as they are now", ["10 changed today"], ["interactions: 3 h ago"], False),
         "Gold": (12, "customers as of 2026-03-01 01:00", ["4 written today"], [], True),
     }
@@ -50,4 +56,4 @@ def test_with_a_stream_the_figures_are_said_to_be_of_batches(tmp_path: Path) -> 
         now = beat["at"] + timedelta(minutes=minutes)
         sources, bronze, *_ = flow(found, DONE, [], heard(found.stream, now), now)
         assert sources.today == ["3 files today by batches", waiting]
-        assert bronze.today == ["34 today by batches"]
+        assert bronze.today == ["34 today by batches", "1 batch waits for validate"]

@@ -42,6 +42,7 @@ def test_the_state_is_what_the_tables_say(warehouse: Path, address: Callable[[Pa
         {"entity": "clicks", "rule": "[red]rude[/red]", "rows": 1},
     ]
     assert state.refused == [{"unit": "clicks", "batch_id": 5, "detail": "all of it is bad"}]
+    assert state.waiting == {"validate": 1, "merge": 1}
     assert state.arrivals == [{"entity": "interactions", "at": at(7)}]
     assert [(b["input"], b["state"], b["lag"]) for b in state.stream] == [("clicks", "down", 1234)]
 

@@ -228,7 +228,10 @@ def flow(
     inputs = [name for name, t in found.tables.items() if t.layer == "bronze"]
     told = [b["lag"] for b in beats if b["state"] != QUIET]
     waiting = [f"{sum(told):,} wait in Kafka"] if told else ["the stream is silent"] if beats else []
-    behind = {stage: [f"{n:,} batches wait for {stage}"] for stage, n in found.waiting.items()}
+    behind = {
+        stage: [f"1 batch waits for {stage}" if n == 1 else f"{n:,} batches wait for {stage}"]
+        for stage, n in found.waiting.items()
+    }
     quarantined = f"{today('staged.', 'rows_quarantined')} quarantined {said}"
     return [
         Step("Sources", len(inputs), "inputs", [f"{today('bronze.', 'files_loaded')} files {said}", *waiting]),
