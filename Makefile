@@ -53,8 +53,8 @@ equivalence: setup ## one shop in many ways (daily, shuffled, late, killed, ...)
 bench: setup ## the suite against other ways to the same gold, with ratios and a chart; SCALE=1m|10m|100m, DAYS= of history
 	@$(IN) python benchmarks/suite.py $(if $(SCALE),--scale "$(SCALE)") $(if $(DAYS),--days "$(DAYS)")
 
-check: setup ## formatting, lint, types, generated files
-	@$(IN) ruff format --check . && ruff check . && mypy && python bin/generate-docs --check
+check: setup ## formatting, lint, layers, types, generated files
+	@$(IN) ruff format --check . && ruff check . && PYTHONPATH=spark_jobs:dags:plugins lint-imports --no-cache --no-logo && mypy && python bin/generate-docs --check
 
 unit: setup ## the tests that need no Spark, in seconds
 	@$(IN) pytest tests/unit tests/dags tests/plugins
