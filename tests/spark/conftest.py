@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from lakehouse.merging import upserts
 from lakehouse.tables import Warehouse
 from pyspark.sql import DataFrame
 
@@ -21,3 +22,9 @@ def unpinned_reads(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
     monkeypatch.setattr(Warehouse, "read", noting)
     return tables
+
+
+@pytest.fixture
+def every_table_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has upserts do with each table as with a large one."""
+    monkeypatch.setattr(upserts, "SMALL_BYTES", 0)
