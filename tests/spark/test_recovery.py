@@ -49,6 +49,7 @@ FILES = {
     "T1,O1,C1,P1,2026-03-02T10:00:00Z,9.50,card,Completed,2026-03-02T10:00:00Z,\n"
     "T2,O2,C2,P2,2026-03-03T10:00:00Z,many,card,Completed,2026-03-03T10:00:00Z,\n"
     "T3,O3,C2,P1,2026-03-04T10:00:00Z,19.00,card,Completed,2026-03-04T10:00:00Z,\n",
+    "interactions/a.json": "",
 }
 BEFORE = ("ingest", "validate", "replay", "merge", "featurize")
 
