@@ -1,10 +1,11 @@
 """What a small day costs: Spark SQL executions, jobs and CPU of each stage, for a first load, a next day, and nothing new.
 
-Run it with: `. bin/env && python benchmarks/executions.py [--rows 20000] [--checkout FOLDER ...] [--detail]`
+Run it with: `. bin/env && python benchmarks/executions.py [--rows 20000] [--checkout FOLDER ...] [--rounds 3] [--detail]`
 
 A shop of thirty days is loaded but for the last three; then these are delivered; then the stages run once more. Executions and
-jobs are counted in Spark's event logs, and are the same on every machine. ``--checkout`` names other checkouts of the project,
-whose stages run on the same files, by turns.
+jobs are counted in Spark's event logs, and are the same on every machine. By turns with the suite runs the floor, plain Spark that
+makes the same tables without any bookkeeping (``contenders/floor.py``): what a stage takes beyond it is what its records cost. Both
+must make the same gold. ``--checkout`` names other checkouts of the project, whose stages run on the same files, too.
 """
 
 from __future__ import annotations
@@ -14,15 +15,20 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, timedelta
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console
 from rich.table import Table
-from runs import ROOT, STAGES, Run, Spark, Stages
+from runs import ROOT, STAGES, Floor, Run, Spark, Stages
+
+sys.path.insert(0, str(ROOT / "tests"))
+import oracle
 
 START, DAYS, HELD = date(2026, 3, 1), 30, 3
+END = START + timedelta(days=DAYS)
 STEPS = ("first load", "next day", "nothing new")
 CONSOLE = Console(width=110)
 
@@ -36,13 +42,8 @@ def generate(folder: Path, rows: int) -> Path:
     return stages.landing
 
 
-def steps(files: Path, folder: Path, root: Path = ROOT) -> Iterable[tuple[str, list[Run]]]:
-    """Each step's name and the runs of its stages.
-
-    Args:
-        root: the checkout whose stages run.
-    """
-    stages = Stages(Spark(folder / "spark", root=root), folder)
+def steps(files: Path, stages: Stages | Floor, folder: Path) -> Iterable[tuple[str, list[Run]]]:
+    """Each step's name and the runs of its stages; the floor has no step in which nothing is new."""
     first_held = START + timedelta(days=DAYS - HELD)
     held = folder / "held"
     for day in sorted(files.glob("shop/*/*")):
@@ -53,35 +54,56 @@ def steps(files: Path, folder: Path, root: Path = ROOT) -> Iterable[tuple[str, l
     yield STEPS[0], stages.batch(f"{first_held}")
     for day in held.glob("shop/*/*"):
         day.rename(stages.landing / day.relative_to(held))
-    for step in STEPS[1:]:
-        yield step, stages.batch(f"{START + timedelta(days=DAYS)}")
+    for step in STEPS[1:] if isinstance(stages, Stages) else STEPS[1:2]:
+        yield step, stages.batch(f"{END}")
+
+
+def contenders(roots: Iterable[Path]) -> dict[str, Callable[[Path], Stages | Floor]]:
+    """By name, what makes the stages of one that works in a folder: other checkouts, this one, and the floor."""
+
+    def of_checkout(root: Path) -> Callable[[Path], Stages | Floor]:
+        return lambda folder: Stages(Spark(folder / "spark", root=root), folder)
+
+    def floor(folder: Path) -> Floor:
+        return Floor(Spark(folder / "spark"), folder / "landing", folder / "warehouse")
+
+    return {root.name: of_checkout(root) for root in roots} | {"floor": floor}
+
+
+def differences(warehouse: Path, floor: Path) -> dict[str, list[str]]:
+    """In what the gold of a warehouse differs from the floor's as of the next day."""
+    db = oracle.connect(warehouse, ["gold"])
+    db.sql(f"CREATE MACRO t() AS TIMESTAMPTZ '{END} 00:00:00+00'")
+    for table in (floor / "gold").iterdir():
+        db.register(f"floor_{table.name}", oracle.rows(table))
+        db.sql(f"CREATE TABLE want_{table.name} AS FROM floor_{table.name} WHERE as_of = t()")
+    return oracle.compared(db)
 
 
 def table_of(found: dict[str, list[dict[str, list[Run]]]]) -> Table:
-    """A row for each step and stage; of each checkout the executions, jobs, and the medians of seconds and CPU seconds."""
+    """A row for each step and stage, and their sum; of each contender the executions, jobs, and the medians of seconds and CPU seconds."""
     table = Table(title="Executions, jobs, seconds and CPU seconds of a stage", title_justify="left")
     table.add_column("step"), table.add_column("stage")
     for name in found:
         for column in ("executions", "jobs", "s", "CPU s"):
             table.add_column(f"{name}\n{column}", justify="right")
     for step in STEPS:
-        for n, stage in enumerate(STAGES):
+        for stage in (*STAGES, "all"):
             cells = []
             for rounds in found.values():
-                runs = [steps[step][n] for steps in rounds]
-                cells += [f"{runs[0].executions}", f"{runs[0].jobs}"]
-                cells += [f"{median(run.seconds for run in runs):.1f}", f"{median(run.cpu for run in runs):.1f}"]
-            table.add_row(step if not n else "", stage, *cells)
+                done = [[r for r in steps[step] if stage in (r.name, "all")] for steps in rounds if step in steps]
+                if not done:
+                    cells += [""] * 4
+                    continue
+                cells += [f"{sum(r.executions for r in done[0])}", f"{sum(r.jobs for r in done[0])}"]
+                cells += [f"{median(sum(r.seconds for r in runs) for runs in done):.1f}"]
+                cells += [f"{median(sum(r.cpu for r in runs) for runs in done):.1f}"]
+            table.add_row(step if stage == STAGES[0] else "", stage, *cells)
         table.add_section()
     return table
 
 
-def median(figures: Iterable[float]) -> float:
-    ordered = sorted(figures)
-    return ordered[len(ordered) // 2]
-
-
-def main() -> None:
+def main() -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--rows", type=int, default=20_000)
     p.add_argument("--rounds", type=int, default=1)
@@ -91,22 +113,29 @@ def main() -> None:
     p.add_argument("--detail", action="store_true", help="also list what the executions of the next day were")
     options = p.parse_args()
     roots = [*(Path(c).resolve() for c in options.checkout), ROOT]
-    found: dict[str, list[dict[str, list[Run]]]] = {root.name: [] for root in roots}
+    found: dict[str, list[dict[str, list[Run]]]] = {}
+    same = True
     with tempfile.TemporaryDirectory() as folder:
         files = generate(Path(folder) / "shop", options.rows)
         for n in range(options.rounds):
-            for root in roots:
+            for name, make in contenders(roots).items():
                 done: dict[str, list[Run]] = {}
-                for step, runs in steps(files, Path(folder) / f"{root.name}-{n}", root):
+                work = Path(folder) / f"{name}-{n}"
+                for step, runs in steps(files, make(work), work):
                     done[step] = runs
                     told = ", ".join(f"{r.name} {r.executions} executions, {r.seconds:.0f} s" for r in runs)
-                    CONSOLE.print(f"{root.name}, {step}: {told}")
-                found[root.name].append(done)
+                    CONSOLE.print(f"{name}, {step}: {told}")
+                found.setdefault(name, []).append(done)
+            differ = differences(Path(folder) / f"{ROOT.name}-{n}" / "warehouse", work / "warehouse")
+            CONSOLE.print(f"[red]gold is not the floor's: {differ}" if differ else "gold is the floor's")
+            same = same and not differ
     CONSOLE.print(table_of(found))
-    for run in found[ROOT.name][0][STEPS[1]] if options.detail else ():
-        CONSOLE.print(f"\n{run.name}")
-        for description, number in Counter(run.descriptions).most_common():
-            CONSOLE.print(f"{number:4} {description}", highlight=False, markup=False)
+    for name in (ROOT.name, "floor") if options.detail else ():
+        for run in found[name][0][STEPS[1]]:
+            CONSOLE.print(f"\n{name}: {run.name}")
+            for description, number in Counter(run.descriptions).most_common():
+                CONSOLE.print(f"{number:4} {description}", highlight=False, markup=False)
+    return 0 if same else 1
 
 
 if __name__ == "__main__":

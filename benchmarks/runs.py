@@ -170,3 +170,15 @@ class Stages:
     def batch(self, as_of: str) -> list[Run]:
         """Landing to gold, as a daily run does it."""
         return [self.run(stage, *self.of_batch(stage, as_of)) for stage in STAGES]
+
+
+class Floor:
+    """Plain Spark that makes the suite's tables without any bookkeeping, by the same four stages."""
+
+    def __init__(self, spark: Spark, landing: Path, warehouse: Path) -> None:
+        self._spark, self.landing, self.warehouse = spark, landing, warehouse
+
+    def batch(self, as_of: str) -> list[Run]:
+        arguments = ("--landing", str(self.landing), "--warehouse", str(self.warehouse), "--as-of", as_of)
+        script = "benchmarks/contenders/floor.py"
+        return [self._spark.submit(script, stage, *arguments, name=stage) for stage in STAGES]

@@ -18,6 +18,8 @@ from lakehouse.context import Context  # noqa: E402
 from lakehouse.contracts import entities  # noqa: E402
 from lakehouse.features import gold  # noqa: E402
 from lakehouse.ingestion import readers  # noqa: E402
+from lakehouse.ingestion.landing import Landing  # noqa: E402
+from lakehouse.ingestion.layouts import layouts  # noqa: E402
 from lakehouse.instants import instant  # noqa: E402
 from lakehouse.odcs import load_contracts  # noqa: E402
 from lakehouse.report import RunReport  # noqa: E402
@@ -38,12 +40,12 @@ def build(landing: str, folder: str, as_of: str) -> None:
     context = Context(
         warehouse, contracts, silver, list(inputs.values()), [], "benchmark", now, instant(as_of), report
     )  # fmt: skip
-    known = {}
+    known, place = {}, Landing(landing)
     # Parents come first.
     for entity, contract in silver.items():
         source = inputs[f"shop_{entity}"]
-        files = sorted(str(f) for f in Path(landing).glob(f"shop/{entity}/*/*"))
-        rows = readers.stamp(readers.read(spark, source, source.columns, files), source, f"{landing}/", now, 1)
+        found = layouts(place, source, place.find(source) or [])
+        rows = readers.stamp(readers.read(spark, place, source, found), source, place.address, now, 1)
         raw = mapping.raw_rows(rows.where(~readers.is_corrupt(rows)))
         checked = checking.check(mapping.map_rows(raw, source, contract), contract, known)
         accepted = checking.accepted(checked, contract)
