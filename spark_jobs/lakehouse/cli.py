@@ -269,7 +269,8 @@ def _check_identity(warehouse: Warehouse, expected: str | None, report: RunRepor
 
 def _record_run(built: list[Context], report: RunReport) -> None:
     """Add the run to ops.runs, unless it changed nothing: a run with nothing to do writes no table version."""
-    if not built or not report.wrote:
+    # After a look that has found work, there is the run that does it.
+    if not built or not report.wrote or report.exit_code == SparkNeeded.exit_code:
         return
     context = built[0]
 
