@@ -1,6 +1,7 @@
 """# medallion_batch: landing files to feature tables
 
-`ingest >> validate >> merge >> featurize >> optimize`, each a spark-submit of `spark_jobs/<stage>.py`.
+`ingest >> validate >> merge >> featurize >> optimize`, each a spark-submit of `spark_jobs/<stage>.py`, or what
+`LAKEHOUSE_BACKEND` says (`docs/deployment.md`). With `session`, `start_spark` and `stop_spark` are around them.
 
 **When.** By hand, or on the cron expression in `LAKEHOUSE_SCHEDULE` (`@hourly`, `@daily`);
 with one, backfills are possible, too. Runs never overlap.
@@ -40,7 +41,7 @@ from airflow.sdk import DAG
 from lakehouse_dags.alerts import deadline
 from lakehouse_dags.parameters import folder, places, text, texts
 from lakehouse_dags.settings import settings
-from lakehouse_dags.stages import default_args, stage_task
+from lakehouse_dags.stages import default_args, spark_of_run, stage_task
 
 SETTINGS = settings()
 
@@ -73,10 +74,11 @@ with DAG(
     only = "{{ (params.sources or []) | join(',') }}"
     as_of = "{{ params.as_of or (dag_run.data_interval_end or dag_run.run_after).isoformat() }}"
 
-    ingest = stage_task("ingest", SETTINGS, "--landing", "{{ params.landing }}", "--only", only)
-    validate = stage_task("validate", SETTINGS, "--only", only, after="ingest")
-    merge = stage_task("merge", SETTINGS, after="validate")
-    featurize = stage_task("featurize", SETTINGS, "--as-of", as_of, after="merge")
-    optimize = stage_task("optimize", SETTINGS, after="featurize")
+    with spark_of_run(SETTINGS):
+        ingest = stage_task("ingest", SETTINGS, "--landing", "{{ params.landing }}", "--only", only)
+        validate = stage_task("validate", SETTINGS, "--only", only, after="ingest")
+        merge = stage_task("merge", SETTINGS, after="validate")
+        featurize = stage_task("featurize", SETTINGS, "--as-of", as_of, after="merge")
+        optimize = stage_task("optimize", SETTINGS, after="featurize")
 
-    ingest >> validate >> merge >> featurize >> optimize
+        ingest >> validate >> merge >> featurize >> optimize

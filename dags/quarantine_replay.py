@@ -43,7 +43,7 @@ from datetime import UTC, datetime
 from airflow.sdk import DAG, Param, task
 from lakehouse_dags.parameters import below_exchange, file, places, text, texts
 from lakehouse_dags.settings import settings
-from lakehouse_dags.stages import default_args, stage_task
+from lakehouse_dags.stages import default_args, spark_of_run, stage_task
 
 SETTINGS = settings()
 
@@ -87,25 +87,26 @@ with DAG(
         **places(SETTINGS),
     },
 ) as dag:
-    replay = stage_task(
-        "replay",
-        SETTINGS,
-        *("--only", "{{ params.entity or '' }}"),
-        *("--action", "{{ params.action }}"),
-        *("--rule", "{{ params.rule or '' }}"),
-        *("--ids", "{{ (params.ids or []) | join(',') }}"),
-        *("--since", "{{ params.since or '' }}"),
-        *("--until", "{{ params.until or '' }}"),
-        *("--patch", below_exchange("patch")),
-        *("--by", "{{ params.by or '' }}"),
-        *("--reason", "{{ params.reason or '' }}"),
-    )
 
     @task.short_circuit(pool=SETTINGS.pool)
     def rows_came_back(params: dict | None = None) -> bool:
         """Whether there may be something to merge."""
         return params is not None and params["action"] == "replay"
 
-    merge = stage_task("merge", SETTINGS, "--only", "{{ params.entity or '' }}", after="replay")
+    with spark_of_run(SETTINGS):
+        replay = stage_task(
+            "replay",
+            SETTINGS,
+            *("--only", "{{ params.entity or '' }}"),
+            *("--action", "{{ params.action }}"),
+            *("--rule", "{{ params.rule or '' }}"),
+            *("--ids", "{{ (params.ids or []) | join(',') }}"),
+            *("--since", "{{ params.since or '' }}"),
+            *("--until", "{{ params.until or '' }}"),
+            *("--patch", below_exchange("patch")),
+            *("--by", "{{ params.by or '' }}"),
+            *("--reason", "{{ params.reason or '' }}"),
+        )
+        merge = stage_task("merge", SETTINGS, "--only", "{{ params.entity or '' }}", after="replay")
 
-    replay >> rows_came_back() >> merge
+        replay >> rows_came_back() >> merge

@@ -35,7 +35,7 @@ from datetime import UTC, datetime
 from airflow.sdk import DAG, Param
 from lakehouse_dags.parameters import places
 from lakehouse_dags.settings import settings
-from lakehouse_dags.stages import default_args, stage_task
+from lakehouse_dags.stages import default_args, spark_of_run, stage_task
 
 SETTINGS = settings()
 
@@ -77,11 +77,12 @@ with DAG(
         **places(SETTINGS),
     },
 ) as dag:
-    stage_task(
-        "featurize",
-        SETTINGS,
-        *("--start", "{{ params.start }}"),
-        *("--end", "{{ params.end }}"),
-        *("--every", "{{ params.every or '' }}"),
-        *("--recompute", "{{ 'all' if params.from_events else 'auto' }}"),
-    )
+    with spark_of_run(SETTINGS):
+        stage_task(
+            "featurize",
+            SETTINGS,
+            *("--start", "{{ params.start }}"),
+            *("--end", "{{ params.end }}"),
+            *("--every", "{{ params.every or '' }}"),
+            *("--recompute", "{{ 'all' if params.from_events else 'auto' }}"),
+        )

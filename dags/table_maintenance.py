@@ -36,7 +36,7 @@ from datetime import UTC, datetime
 from airflow.sdk import DAG, Param
 from lakehouse_dags.parameters import places, texts
 from lakehouse_dags.settings import settings
-from lakehouse_dags.stages import default_args, stage_task
+from lakehouse_dags.stages import default_args, spark_of_run, stage_task
 
 SETTINGS = settings()
 
@@ -82,12 +82,13 @@ with DAG(
         **places(SETTINGS),
     },
 ) as dag:
-    stage_task(
-        "optimize",
-        SETTINGS,
-        *("--only", "{{ (params.tables or []) | join(',') }}"),
-        "{{ '--dry-run' if params.dry_run else '--no-dry-run' }}",
-        "{{ '--vacuum' if params.vacuum else '--no-vacuum' }}",
-        *("--retain-hours", "{{ params.retain_hours }}"),
-        *("--budget", "{{ params.budget }}"),
-    )
+    with spark_of_run(SETTINGS):
+        stage_task(
+            "optimize",
+            SETTINGS,
+            *("--only", "{{ (params.tables or []) | join(',') }}"),
+            "{{ '--dry-run' if params.dry_run else '--no-dry-run' }}",
+            "{{ '--vacuum' if params.vacuum else '--no-vacuum' }}",
+            *("--retain-hours", "{{ params.retain_hours }}"),
+            *("--budget", "{{ params.budget }}"),
+        )

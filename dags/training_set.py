@@ -37,7 +37,7 @@ from datetime import UTC, datetime
 from airflow.sdk import DAG, Param
 from lakehouse_dags.parameters import below_exchange, file, places, texts
 from lakehouse_dags.settings import settings
-from lakehouse_dags.stages import default_args, stage_task
+from lakehouse_dags.stages import default_args, spark_of_run, stage_task
 
 SETTINGS = settings()
 
@@ -91,13 +91,14 @@ with DAG(
         **places(SETTINGS),
     },
 ) as dag:
-    stage_task(
-        "training_set",
-        SETTINGS,
-        *("--name", "{{ params.name }}"),
-        *("--cut-offs", "{{ (params.cut_offs or []) | join(',') }}"),
-        *("--horizon", "{{ params.horizon }}"),
-        *("--known-by", "{{ params.known_by }}"),
-        *("--from-manifest", below_exchange("from_manifest")),
-        *("--manifest", below_exchange("manifest")),
-    )
+    with spark_of_run(SETTINGS):
+        stage_task(
+            "training_set",
+            SETTINGS,
+            *("--name", "{{ params.name }}"),
+            *("--cut-offs", "{{ (params.cut_offs or []) | join(',') }}"),
+            *("--horizon", "{{ params.horizon }}"),
+            *("--known-by", "{{ params.known_by }}"),
+            *("--from-manifest", below_exchange("from_manifest")),
+            *("--manifest", below_exchange("manifest")),
+        )

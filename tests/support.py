@@ -54,7 +54,10 @@ def airflow_environment(folder: Path, **settings: str) -> dict[str, str]:
     """What `. bin/env` makes of a deployment with everything below one folder, and of settings beyond that."""
     home = folder / "airflow"
     home.mkdir(parents=True, exist_ok=True)
-    places = {name: str(folder / name.lower()) for name in ("WAREHOUSE", "LANDING", "REPORTS", "EXCHANGE", "LEASES")}
+    places = {
+        name: str(folder / name.lower())
+        for name in ("WAREHOUSE", "LANDING", "REPORTS", "EXCHANGE", "LEASES", "SESSIONS")
+    }
     given = {f"LAKEHOUSE_{name}": place for name, place in places.items()}
     return sourced_environment(**{"AIRFLOW_HOME": str(home)} | given | settings)
 

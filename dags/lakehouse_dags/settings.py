@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 ROOT = Path(os.environ.get("LAKEHOUSE_ROOT") or Path(__file__).resolve().parents[2])
-Backend = Literal["local", "cluster", "connect", "databricks"]
+Backend = Literal["local", "session", "connect", "cluster", "databricks"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Settings:
     sources: str
     jobs: str
     leases: str
+    sessions: str
     backend: Backend
     spark_conn_id: str
     event_log: str
@@ -76,6 +77,7 @@ def settings(environment: Mapping[str, str] = os.environ) -> Settings:
         sources=value("SOURCES", str(ROOT / "sources")),
         jobs=value("JOBS", str(ROOT / "spark_jobs")),
         leases=value("LEASES", str(ROOT / "var/leases")),
+        sessions=value("SESSIONS", str(ROOT / "var/sessions")).rstrip("/"),
         backend=cast(Backend, backend),
         spark_conn_id=value("SPARK_CONN_ID", "lakehouse_spark"),
         event_log=value("EVENT_LOG", ""),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -45,6 +47,34 @@ def spark_conf(settings: Settings) -> dict[str, str]:
     return conf
 
 
+def server_of(settings: Settings) -> dict[str, Any]:
+    """Of a run's own Spark: where its state and its log are, templated, and its settings."""
+    return {
+        "server_folder": f"{settings.sessions}/{{{{ dag.dag_id }}}}/{{{{ run_id }}}}",
+        "server_log": "{{ params.places.reports }}/{{ dag.dag_id }}/{{ run_id }}/spark.log",
+        "conf": spark_conf(settings),
+    }
+
+
+@contextmanager
+def spark_of_run(settings: Settings) -> Iterator[None]:
+    """Around the stages of a DAG: with the backend ``session``, one Spark is started before them and ended after them.
+
+    On the other backends, no task is added.
+    """
+    if settings.backend != "session":
+        yield
+        return
+    from lakehouse_airflow.session import StartSparkOperator, StopSparkOperator
+
+    server = server_of(settings)
+    start = StartSparkOperator(task_id="start_spark", pool=settings.pool, **server)
+    # In no pool of the stages: while it waits for those of other DAGs, a Spark would do nothing.
+    stop = StopSparkOperator(task_id="stop_spark", server_folder=server["server_folder"]).as_teardown(setups=start)
+    with stop:
+        yield
+
+
 def stage_task(stage: str, settings: Settings, *arguments: str, after: str = "") -> BaseOperator:
     """A task that runs ``spark_jobs/<stage>.py`` on the backend that the settings name.
 
@@ -86,6 +116,10 @@ def stage_task(stage: str, settings: Settings, *arguments: str, after: str = "")
         from lakehouse_airflow.connect import ConnectStageOperator
 
         return ConnectStageOperator(**common, application_args=[*argv, *arguments], conn_id=settings.spark_conn_id)
+    if settings.backend == "session":
+        from lakehouse_airflow.session import SessionStageOperator
+
+        return SessionStageOperator(**common, application_args=[*argv, *arguments], **server_of(settings))
     return SparkStageOperator(
         **common,
         application_args=[*argv, *arguments],

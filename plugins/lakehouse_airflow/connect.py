@@ -21,36 +21,31 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class ConnectStageOperator(BaseOperator):
-    """Run a stage script by Python alone: its start costs no JVM, and the server's is warm.
+class PythonStageOperator(BaseOperator):
+    """Run a stage script by Python alone: its start costs no JVM, because its Spark is elsewhere.
 
     Exit codes, XCom, asset events and the end of processes are as with ``SparkStageOperator``.
 
     :param application: the script. (templated)
     :param application_args: its arguments. (templated)
     :param report_path: where the script writes its run report. (templated)
-    :param conn_id: a connection of type ``spark_connect``; its token reaches the script by the environment.
     """
 
     template_fields: Sequence[str] = ("application", "application_args", "report_path")
-    ui_color = "#e8f1fb"
 
-    def __init__(
-        self, *, application: str, application_args: list[str], report_path: str, conn_id: str, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, application: str, application_args: list[str], report_path: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.application = application
         self.application_args = application_args
         self.report_path = report_path
-        self.conn_id = conn_id
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        server = self._server()
+    def run_script(self, context: Context, environment: dict[str, str]) -> dict[str, Any]:
+        """Run the script, with the place of its Spark in the environment; returns its run report."""
         report = Path(self.report_path)
         clear_away(self.report_path)
         done = SubprocessHook().run_command(
             [sys.executable, "-u", self.application, *self.application_args],
-            env={**os.environ, "TZ": "UTC", "SPARK_REMOTE": server, MARK: self.report_path},
+            env={**os.environ, "TZ": "UTC", MARK: self.report_path, **environment},
             cwd=str(Path.cwd()),
         )
         if done.exit_code:
@@ -62,6 +57,22 @@ class ConnectStageOperator(BaseOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
         return lineage.of_report(outcome.read(Path(self.report_path)))
+
+
+class ConnectStageOperator(PythonStageOperator):
+    """Run a stage script on a Spark Connect server that stays, and is warm.
+
+    :param conn_id: a connection of type ``spark_connect``; its token reaches the script by the environment.
+    """
+
+    ui_color = "#e8f1fb"
+
+    def __init__(self, *, conn_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        return self.run_script(context, {"SPARK_REMOTE": self._server()})
 
     def _server(self) -> str:
         """The server's address, ``sc://host:port/;...``."""

@@ -11,7 +11,7 @@ from dag_names import COMPUTE
 from support import ROOT
 
 
-@pytest.fixture(scope="module", params=["local", "cluster", "connect", "databricks"])
+@pytest.fixture(scope="module", params=["local", "session", "connect", "cluster", "databricks"])
 def backend(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -227,3 +227,23 @@ def test_every_template_renders_to_plain_text(batch) -> None:  # type: ignore[no
         task = rendered(batch, stage, {}, END)
         for text in (task.application, task.report_path, *task.application_args):
             assert "{" not in text
+
+
+def test_a_run_of_stages_has_a_spark_of_its_own_that_ends_whatever_happens(bag: DagBag, backend: str) -> None:
+    for dag in bag.dags.values():
+        stages = [t for t in dag.tasks if hasattr(t, "report_path")]
+        around = {t.task_id for t in dag.tasks if t.is_setup or t.is_teardown}
+        assert around == ({"start_spark", "stop_spark"} if backend == "session" and stages else set())
+        if not around:
+            continue
+        start, stop = dag.get_task("start_spark"), dag.get_task("stop_spark")
+        assert (start.is_setup, stop.is_teardown, stop.trigger_rule) == (True, True, "all_done_setup_success")
+        # Its failure is told, but what the stages have done stands.
+        assert stop.on_failure_fail_dagrun is False
+        assert start.upstream_task_ids == set()
+        assert stop.downstream_task_ids == set()
+        assert set(dag.task_ids) == {t.task_id for t in start.get_flat_relatives()} | {"start_spark"}
+        own = rendered(dag, "start_spark", {}, END)
+        for task in (own, rendered(dag, "stop_spark", {}, END), *(rendered(dag, t.task_id, {}, END) for t in stages)):
+            assert task.server_folder == str(ROOT / f"var/sessions/{dag.dag_id}/manual__2026")
+        assert own.server_log == str(ROOT / f"var/reports/{dag.dag_id}/manual__2026/spark.log")

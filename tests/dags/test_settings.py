@@ -15,6 +15,15 @@ def test_event_log_and_history_server_reach_the_operator(monkeypatch: pytest.Mon
     assert merge.history_server == "http://history:18080"
 
 
+def test_the_event_log_reaches_a_runs_own_spark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_EVENT_LOG", "/data/events")
+    monkeypatch.setenv("LAKEHOUSE_BACKEND", "session")
+    dag = DagBag(str(ROOT / "dags/medallion_batch.py")).dags["medallion_batch"]
+    # A stage that starts it anew starts the same.
+    assert dag.get_task("start_spark").conf == dag.get_task("merge").conf
+    assert dag.get_task("merge").conf == {"spark.eventLog.enabled": "true", "spark.eventLog.dir": "/data/events"}
+
+
 @pytest.mark.parametrize("jar", ["", "/opt/openlineage-spark.jar"])
 def test_with_a_jar_sparks_listener_is_told_the_tasks_run(monkeypatch: pytest.MonkeyPatch, jar: str) -> None:
     monkeypatch.setenv("LAKEHOUSE_OPENLINEAGE_JAR", jar)
@@ -42,7 +51,11 @@ def test_settings_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("BACKEND", "yarn", "LAKEHOUSE_BACKEND is 'yarn'; it must be one of local, cluster, connect, databricks"),
+        (
+            "BACKEND",
+            "yarn",
+            "LAKEHOUSE_BACKEND is 'yarn'; it must be one of local, session, connect, cluster, databricks",
+        ),
         ("DATABRICKS_COMPUTE", "big", "LAKEHOUSE_DATABRICKS_COMPUTE must be a JSON object"),
         ("DATABRICKS_COMPUTE", '{"num_workers": 3}', "LAKEHOUSE_DATABRICKS_COMPUTE must have either"),
         ("NOTIFIER_ARGUMENTS", "[]", "LAKEHOUSE_NOTIFIER_ARGUMENTS must be a JSON object"),
