@@ -79,8 +79,13 @@ class SparkStageOperator(SparkSubmitOperator):
         report = Path(self.report_path)
         clear_away(self.report_path)
         self.env_vars = {**(self.env_vars or {}), MARK: self.report_path}
-        if self.look and self._has_nothing_to_do():
-            return outcome.succeeded(context, self.outlets, outcome.written(self.application, report))
+        if self.look:
+            if self._has_nothing_to_do():
+                return outcome.succeeded(context, self.outlets, outcome.written(self.application, report))
+            if work := (outcome.read(report) or {}).get("work"):
+                # By it, the JVM's compiler is chosen.
+                self.env_vars["LAKEHOUSE_WORK"] = work
+            report.unlink(missing_ok=True)
         try:
             super().execute(context)
         except AirflowException as error:

@@ -239,6 +239,9 @@ def _context(
     def start() -> SparkSession:
         if args.look:
             raise SparkNeeded()
+        if report.work:
+            # For the JVM that Python starts, where no spark-submit has.
+            os.environ.setdefault("LAKEHOUSE_WORK", report.work)
         # Only where rows are to be read or written: whoever has nothing to do needs no JVM.
         from lakehouse import executors
         from lakehouse.session import application_id, build_session

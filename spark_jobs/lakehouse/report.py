@@ -19,6 +19,7 @@ import pyarrow as pa
 from lakehouse import __version__
 
 RUNS = "ops.runs"
+LITTLE, MUCH = "little", "much"
 log = logging.getLogger("lakehouse")
 
 
@@ -58,6 +59,8 @@ class RunReport:
     """What tells the warehouse from any other; None while it has no table."""
     application_id: str | None = None
     """What Spark calls the run."""
+    work: str | None = None
+    """How much there is to do, ``little`` or ``much``; None until that is known, and where nothing is."""
     wrote: bool = False
     """Whether the run changed any table."""
     _clock: float = field(default_factory=time.monotonic)
@@ -122,6 +125,7 @@ class RunReport:
             "finished_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "code_version": __version__,
             "application_id": self.application_id,
+            "work": self.work,
             "warehouse": self.warehouse,
             "warehouse_id": self.warehouse_id,
             "contracts": self.contracts,

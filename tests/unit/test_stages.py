@@ -24,6 +24,16 @@ class Killed(BaseException):
     """Stands for kill -9."""
 
 
+class FakeSession:
+    """Takes the settings that a stage gives its session."""
+
+    def __init__(self) -> None:
+        self.conf = self
+
+    def set(self, name: str, value: str) -> None:
+        pass
+
+
 class Lake:
     """A journal of progress and the rows that were written, as far as they are durable; dies at a chosen commit."""
 
@@ -33,7 +43,7 @@ class Lake:
         self.transactions: dict[str, int] = {}
         self.commits_left = -1
         self.location = "memory"
-        self.spark = None
+        self.spark = FakeSession()
         self.clock = START
 
     def journal(self, table: str, record: type) -> Lake:
@@ -86,6 +96,9 @@ class Merge(Stage):
 
     def pending(self, undone: Sequence[Batch]) -> list[Work]:
         return [*(Work(b.unit, b.inputs) for b in undone), *to_merge(self.progress.known, UNITS)]
+
+    def rows(self, work: Sequence[Work | Batch]) -> float:
+        return sum(len(w.inputs) for w in work)
 
     def run(self, batch: Batch) -> End:
         self.ran.append(batch.batch_id)
@@ -175,11 +188,11 @@ def test_several_wrong_settings_are_told_together_and_other_errors_one_by_one() 
 def test_without_spark_no_plan_is_left() -> None:
     class Cold(Lake):
         @property
-        def spark(self) -> None:
+        def spark(self) -> FakeSession:  # type: ignore[override]
             raise ConnectionError("no Spark")
 
         @spark.setter
-        def spark(self, value: None) -> None:
+        def spark(self, value: FakeSession) -> None:
             pass
 
     lake = Cold()

@@ -14,7 +14,7 @@ from lakehouse.instants import instant
 from lakehouse.options import ALL, AUTO, Featurize
 from lakehouse.runtime.progress import DONE, Batch, End, Work
 from lakehouse.runtime.stages import Recovery, Stage
-from lakehouse.session import BYTES_OF_STORED_ROW, prepare
+from lakehouse.session import BYTES_OF_STORED_ROW
 
 SMALL_BYTES = 64 * 1024 * 1024
 """Events below this size are computed anew sooner than it is found out which of them have changed."""
@@ -57,6 +57,8 @@ class Instants(Stage):
         self._today, self._good = definitions.of_gold(contracts), definitions.as_good(contracts)
         self._merged = {b.unit: b.batch_id for b in self.progress.finished(self.upstream) if b.state == DONE}
         self._asked = _asked(context, options, self._snapshots, self._good)
+        # In bytes.
+        self._events = sum(context.warehouse.size(gold.silver_table(e)) for e in ("transactions", "interactions"))
         self._torn: set[datetime] = set()
         self._last: Batch | None = None
         self.up_to_date: set[datetime] = set()
@@ -74,6 +76,9 @@ class Instants(Stage):
         made_from = definitions.fingerprint(snapshot.definitions, self._merged)
         return snapshot.definitions not in self._good or snapshot.inputs != made_from
 
+    def rows(self, work: Sequence[Work | Batch]) -> float:
+        return len(work) * self._events / BYTES_OF_STORED_ROW
+
     @contextmanager
     def prepared(self, batches: Sequence[Batch]) -> Iterator[None]:
         context = self.context
@@ -82,8 +87,6 @@ class Instants(Stage):
         for table, version in self._versions.items():
             context.report.note(table, version_read=version)
         self._frames = gold.read_silver(context, self._versions)
-        self._events = sum(context.warehouse.size(gold.silver_table(e)) for e in ("transactions", "interactions"))
-        prepare(context.warehouse.spark, self._events / BYTES_OF_STORED_ROW)
         if self._events < KEPT_BYTES:
             # Each table of gold looks at them; to ask Delta for their files takes longer than to keep them.
             self._frames = {entity: frame.persist() for entity, frame in self._frames.items()}

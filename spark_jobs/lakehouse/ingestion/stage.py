@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 from lakehouse.context import Context
 from lakehouse.errors import DataRefused, UsageError
@@ -14,7 +13,7 @@ from lakehouse.ingestion.loading import UNDECLARED, load
 from lakehouse.options import Ingest
 from lakehouse.runtime.progress import CORRUPT_ROWS, VOID, Batch, End, Work
 from lakehouse.runtime.stages import Failures, Stage
-from lakehouse.session import BYTES_OF_LANDED_ROW, prepare
+from lakehouse.session import BYTES_OF_LANDED_ROW
 from lakehouse.sources import Input, select_inputs
 
 
@@ -86,17 +85,17 @@ class Files(Stage):
         self._files |= {batch: self._new[batch.unit] for batch in batches}
         self._ledger.record((batch, Entry(file, PLANNED)) for batch in batches for file in self._files[batch])
 
-    @contextmanager
-    def prepared(self, batches: Sequence[Batch]) -> Iterator[None]:
-        for batch in batches:
-            if batch.redo:
-                self._files[batch] = self._ledger.of_batch(batch, planned=True)
-        size = sum(f.size for batch in batches for f in self._files[batch])
-        prepare(self.context.warehouse.spark, size / BYTES_OF_LANDED_ROW)
-        yield
+    def rows(self, work: Sequence[Work | Batch]) -> float:
+        files = (f for w in work for f in (self._files_of(w) if isinstance(w, Batch) else self._new[w.unit]))
+        return sum(f.size for f in files) / BYTES_OF_LANDED_ROW
+
+    def _files_of(self, batch: Batch) -> list[LandedFile]:
+        if batch not in self._files:
+            self._files[batch] = self._ledger.of_batch(batch, planned=True)
+        return self._files[batch]
 
     def run(self, batch: Batch) -> End:
-        files = self._files[batch]
+        files = self._files_of(batch)
         if not files:
             # Killed between the plan and the record of its files.
             return End(VOID)

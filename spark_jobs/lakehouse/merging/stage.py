@@ -16,7 +16,7 @@ from lakehouse.merging.upserts import SMALL_BYTES, Upsert, upsert
 from lakehouse.runtime.journal import Transaction
 from lakehouse.runtime.progress import Batch, End, Work, to_merge
 from lakehouse.runtime.stages import Stage
-from lakehouse.session import LITTLE_ROWS, prepare, rewriting_changed_files
+from lakehouse.session import LITTLE_ROWS, rewriting_changed_files
 from lakehouse.sql import quote
 from lakehouse.tables import Warehouse
 
@@ -43,12 +43,13 @@ class Merge(Stage):
     def pending(self, undone: Sequence[Batch]) -> list[Work]:
         return to_merge(self.progress.known, self._wanted)
 
+    def rows(self, work: Sequence[Work | Batch]) -> float:
+        staged = {b.batch_id: b.rows for b in self.progress.finished(self.upstream)}
+        return sum(staged[i].get(f"staged.{w.unit}", 0) for w in work for i in w.inputs if i in staged)
+
     @contextmanager
     def prepared(self, batches: Sequence[Batch]) -> Iterator[None]:
         warehouse = self.context.warehouse
-        staged = {b.batch_id: b.rows for b in self.progress.finished(self.upstream)}
-        rows = (staged[i].get(f"staged.{b.unit}", 0) for b in batches for i in b.inputs if i in staged)
-        prepare(warehouse.spark, sum(rows))
         tables = [table for b in batches for table in (f"silver.{b.unit}", f"silver.{b.unit}_history")]
         small = max(map(warehouse.size, tables)) <= SMALL_BYTES
         with rewriting_changed_files(warehouse.spark, small):

@@ -20,10 +20,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from lakehouse.errors import ConfigurationError, SparkNeeded, TryAgain, named
 from lakehouse.parallel import side_by_side
-from lakehouse.report import RunReport
+from lakehouse.report import LITTLE, MUCH, RunReport
 from lakehouse.runtime.progress import VOID, Batch, End, Progress, Work
+from lakehouse.session import LITTLE_ROWS, prepare
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from lakehouse.context import Context
 
 
@@ -102,6 +105,10 @@ class Stage(ABC):
     def planned(self, batches: Sequence[Batch]) -> None:  # noqa: B027
         """Told of the batches that have just been planned, before any of them is written."""
 
+    @abstractmethod
+    def rows(self, work: Sequence[Work | Batch]) -> float:
+        """About how many rows there are to do, from the journal or a listing: by it, Spark is started and prepared."""
+
     def prepared(self, batches: Sequence[Batch]) -> AbstractContextManager[None]:
         """Within, batches are written."""
         return nullcontext()
@@ -140,7 +147,7 @@ class Stage(ABC):
         work = [w for w in dict.fromkeys(self.pending(undone)) if w.unit not in self.failures]
         if work:
             # No plan is left by a run that has no Spark to carry it out.
-            _ = self.context.warehouse.spark
+            self._spark(work)
         batches = self.progress.plan(work)
         # Given up only now, so that no moment is without a plan that covers their inputs.
         for batch in undone:
@@ -153,6 +160,7 @@ class Stage(ABC):
         if not batches:
             return
         try:
+            prepare(self._spark(batches), self.rows(batches))
             with self.prepared(batches):
                 for level in self.levels(batches):
                     lanes: dict[str, list[Batch]] = {}
@@ -161,6 +169,11 @@ class Stage(ABC):
                     side_by_side([partial(self._write_in_order, lane) for lane in lanes.values()])
         finally:
             self.progress.commit(before=self.flush)
+
+    def _spark(self, work: Sequence[Work | Batch]) -> SparkSession:
+        """The session, which is started for work of this size if it is not there."""
+        self.context.report.work = LITTLE if self.rows(work) <= LITTLE_ROWS else MUCH
+        return self.context.warehouse.spark
 
     def _write_in_order(self, batches: Sequence[Batch]) -> None:
         for batch in batches:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 from lakehouse.context import Context
 from lakehouse.errors import DataRefused, UsageError
@@ -21,7 +20,6 @@ from lakehouse.runtime.progress import (
     to_validate,
 )
 from lakehouse.runtime.stages import Recovery, Stage
-from lakehouse.session import prepare
 from lakehouse.sources import select_inputs
 from lakehouse.validation import publishing, replay
 from lakehouse.validation.history import History
@@ -79,10 +77,9 @@ class BronzeBatches(Stage):
         again = [w for w in again if (w.unit, w.inputs) not in discarded]
         return [*self._decided, *again, *to_validate(self.progress.known, self.inputs)]
 
-    def prepared(self, batches: Sequence[Batch]) -> AbstractContextManager[None]:
+    def rows(self, work: Sequence[Work | Batch]) -> float:
         arrived = {b.batch_id: b.rows.get(f"bronze.{b.unit}", 0) for b in self.progress.finished(self.upstream)}
-        prepare(self.context.warehouse.spark, sum(arrived.get(i, 0) for b in batches for i in b.inputs))
-        return nullcontext()
+        return sum(arrived.get(i, 0) for w in work for i in w.inputs)
 
     def levels(self, batches: Sequence[Batch]) -> Iterable[Sequence[Batch]]:
         """Parents first: a row may refer to a row that another input delivers in the same run."""
