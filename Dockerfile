@@ -15,6 +15,11 @@ RUN bin/setup && rm -rf var/ivy /root/.cache /root/.ivy2*
 COPY contracts contracts
 COPY sources sources
 COPY spark_jobs spark_jobs
+
+# From which Spark's JVM starts sooner. It is bound to the jars as they lie on this image's disk.
+COPY bin/spark_submit.py bin/class-archive bin/every_stage.py bin/
+RUN bin/class-archive
+
 COPY plugins plugins
 COPY dags dags
 
