@@ -35,11 +35,11 @@ LOST = "lost"
 
 
 def run(context: Context, options: Ingest, inputs: list[Input]) -> None:
-    """Load what is in the topics now, one input after the other, and end."""
+    """Load what is in the topics now, one input after the other, and end; where nothing is new, Spark is not started."""
     for source in inputs:
         loader = Loader(context, source, options.kafka)
-        loader.start(available_now=True)
-        loader.wait()
+        if loader.start(available_now=True) is not None:
+            loader.wait()
 
 
 class Loader:
@@ -66,25 +66,27 @@ class Loader:
         self._told = False
         self.query: StreamingQuery | None = None
 
-    def start(self, *, available_now: bool = False) -> StreamingQuery:
-        """Start the query, from where the records of earlier batches end.
+    def start(self, *, available_now: bool = False) -> StreamingQuery | None:
+        """Start the query, from where the records of earlier batches end; None if what is available has been loaded.
 
         Raises:
             ServiceUnavailable: Kafka does not answer.
             ConfigurationError: Kafka's client is not let in, or a topic has fewer messages than were loaded from it.
             DataRefused: messages have been deleted before they were loaded, and the source does not go on after that.
         """
-        spark, source = self._context.warehouse.spark, self._source
+        source, warehouse = self._source, self._context.warehouse
         self._progress = Progress(self._context.warehouse, "ingest", self._context.run_id, self._context.now)
-        properties = client_properties(spark, self._properties)
+        properties = client_properties(self._properties)
         self._settle()
         loaded = self.loaded()
-        begin = self._begin(Topics(spark, properties), loaded)
+        begin, ends = self._begin(Topics(properties, lambda: warehouse.spark), loaded)
+        if available_now and begin == ends:
+            return None
         self._reached = _updated(loaded, begin)
         self._scratch, self._error = Scratch(source.name), None
         options = {k: v for k, v in source.options if k.lower() != "startingoffsets"}
         frame = (
-            spark.readStream.format("kafka")
+            warehouse.spark.readStream.format("kafka")
             .options(**options, **{f"kafka.{name}": value for name, value in properties.items()})
             .option("subscribePattern", pattern(source))
             .option("startingOffsets", json.dumps(begin) if begin else "earliest")
@@ -167,8 +169,8 @@ class Loader:
                 ends = _updated(ends, known.ends)
         return ends
 
-    def _begin(self, topics: Topics, loaded: Offsets) -> Offsets:
-        """Where to go on in each partition there is."""
+    def _begin(self, topics: Topics, loaded: Offsets) -> tuple[Offsets, Offsets]:
+        """Where to go on in each partition there is, and where it ends."""
         first, ends = topics.partitions(self._source)
         wanted = dict(self._source.options).get("startingOffsets", "earliest")
         if wanted in ("earliest", "latest"):
@@ -192,7 +194,7 @@ class Loader:
                 begin.setdefault(topic, {})[p] = max(at, first[topic][p])
         if lost:
             self._tell_loss(lost, _updated(loaded, begin))
-        return begin
+        return begin, ends
 
     def _tell_loss(self, lost: dict[str, list[int]], begin: Offsets) -> None:
         """Report what cannot be loaded any more; refuse to go on, or record that we do."""
