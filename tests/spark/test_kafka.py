@@ -270,7 +270,7 @@ def test_a_properties_file_is_read_by_javas_rules(spark: SparkSession) -> None:
         "\u2028",
     ]
     seen = set()
-    for _ in range(600):
+    for _ in range(1500):
         text = "".join(chance.choices(parts, k=chance.randint(1, 14)))
         expected = javas(text)
         assert ours(text) == expected, repr(text)

@@ -49,16 +49,20 @@ def properties(text: str) -> dict[str, str]:
 
 def _lines(text: str) -> Iterator[str]:
     """Lines without comments and empty ones; one that ends in a backslash is joined with the next."""
-    line = ""
-    for natural in re.split(r"\r\n|\r|\n", text):
-        natural = natural.lstrip(" \t\f")
+    line, naturals = "", [part.lstrip(" \t\f") for part in re.split(r"\r\n|\r|\n", text)]
+    # Java takes no notice of a line break of one character at the very end.
+    last = len(naturals) - (naturals[-1] == "" and not text.endswith("\r\n"))
+    for number, natural in enumerate(naturals, 1):
         if not line and natural[:1] in ("#", "!"):
             continue
         line += natural
         if (len(natural) - len(natural.rstrip("\\"))) % 2:
             line = line[:-1]
-            continue
-        if line:
+            if number < last:
+                continue
+            # Of the last line, a backslash alone is an empty key.
+            yield line
+        elif line:
             yield line
         line = ""
     if line:
