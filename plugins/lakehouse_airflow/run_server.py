@@ -27,8 +27,6 @@ from airflow.sdk.log import mask_secret
 from lakehouse_airflow import keeper
 from lakehouse_airflow.processes import MARK, end_processes
 
-JAVA_OPTIONS: tuple[str, ...] = ()
-"""Options of the server's JVM, besides those of ``conf/spark-defaults.conf`` and of ``SPARK_SUBMIT_OPTS``."""
 IDLE = 15 * 60.0
 """Seconds after which a server ends that no stage uses. Longer than a retry waits; a stage starts another if it must."""
 READY = 180.0
@@ -179,10 +177,10 @@ class RunServer:
         ]
 
     def _environment(self) -> dict[str, str]:
-        options = " ".join(filter(None, [os.environ.get("SPARK_SUBMIT_OPTS"), *JAVA_OPTIONS]))
         # A server that is there already is not to be asked for: a worker may have its address in its environment.
         inherited = {name: value for name, value in os.environ.items() if name != "SPARK_REMOTE"}
-        return inherited | {"TZ": "UTC", "SPARK_SUBMIT_OPTS": options, MARK: str(self.folder)}
+        # It is for days that are small, and lives for one of them: too short for Java's optimizing compiler to pay.
+        return {"LAKEHOUSE_WORK": "little"} | inherited | {"TZ": "UTC", MARK: str(self.folder)}
 
 
 _ELSEWHERE = (
