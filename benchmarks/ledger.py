@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "spark_jobs"))
 
 from lakehouse.context import Context  # noqa: E402
-from lakehouse.ingestion.discovery import new_files  # noqa: E402
+from lakehouse.ingestion.discovery import look  # noqa: E402
 from lakehouse.ingestion.landing import Landing  # noqa: E402
 from lakehouse.ingestion.ledger import LOADED, PLANNED, Entry, Ledger  # noqa: E402
 from lakehouse.odcs import load_contracts  # noqa: E402
@@ -67,7 +67,7 @@ def main() -> None:
         for run in range(RUNS + 1):
             for name, (context, ledger) in ledgers.items():
                 begin = time.perf_counter()
-                found[name] = len(new_files(context, landing, ledger, source, landing.find(source), retry=False))
+                found[name] = len(look(context, landing, ledger, source, landing.find(source), retry=False).new)
                 if run:
                     seconds.setdefault(name, []).append(time.perf_counter() - begin)
     assert found == {"empty": KNOWN + NEW, "known": NEW}

@@ -76,8 +76,10 @@ def has_little_to_do(application: str, arguments: Sequence[str], environment: Ma
     if told:
         return told == "little"
     place = WORKS_ON.get(Path(application).name)
-    # Several instants are computed one after the other.
-    if place is None or any(a.partition("=")[0] == "--start" for a in arguments):
+    # Several instants are computed one after the other, and what is in topics is in no folder.
+    if place is None or any(a.partition("=")[0] in ("--start", "--kafka") for a in arguments):
+        return False
+    if environment.get("LAKEHOUSE_KAFKA"):
         return False
     folder = _value(arguments, f"--{place}") or environment.get(f"LAKEHOUSE_{place.upper()}", "")
     if not folder or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/|catalog:", folder):

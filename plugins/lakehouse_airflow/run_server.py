@@ -53,6 +53,9 @@ class Server:
             return process.create_time() == self.started and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
+        except psutil.Error:
+            # It cannot be told now, and so it has not ended.
+            return True
 
 
 class RunServer:
@@ -150,7 +153,8 @@ class RunServer:
 
     def use(self) -> None:
         """Note that the server is used now."""
-        with suppress(FileNotFoundError):
+        # A watcher that ended of it would have the server taken for unused.
+        with suppress(OSError):
             os.utime(self.folder / keeper.TOKEN)
 
     def end(self) -> None:

@@ -151,13 +151,13 @@ class Stream:
 
 
 def parsed(kind: type[T], values: dict[str, Any]) -> T:
-    """Options from texts by field; what is None is as by default.
+    """Options from texts by field; what is None, or an empty text, is as by default.
 
     Raises:
         UsageError: a text is no value of its field.
     """
     try:
-        return TypeAdapter(kind).validate_python({k: v for k, v in values.items() if v is not None})
+        return TypeAdapter(kind).validate_python({k: v for k, v in values.items() if v not in (None, "")})
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{argument(str(first['loc'][0]))} {first['input']}: {first['msg']}") from None

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lakehouse.errors import ConfigurationError, TryAgain
+from lakehouse.errors import ConfigurationError, InternalError, ServiceUnavailable, TryAgain
 from lakehouse.report import RunReport
 from lakehouse.runtime.progress import DONE, VOID, Batch, End, Progress, Record, Work, batches_of, to_merge
 from lakehouse.runtime.stages import Failures, Recovery, Stage
@@ -167,6 +167,49 @@ def test_a_unit_that_fails_holds_up_its_own_batches_and_no_others() -> None:
         stage.failures.raise_first()
 
 
+def test_what_may_need_what_has_failed_does_not_begin() -> None:
+    class InTurn(Merge):
+        error: Exception
+
+        def levels(self, batches: Sequence[Batch]) -> list[list[Batch]]:
+            return [[b for b in batches if b.unit == unit] for unit in ("orders", "customers")]
+
+        def run(self, batch: Batch) -> End:
+            if batch.unit == "orders":
+                self.ran.append(batch.batch_id)
+                raise self.error
+            return super().run(batch)
+
+    for error, ran in ((ValueError("a bug"), ["orders"]), (ConfigurationError("a setting"), ["orders", "customers"])):
+        lake = Lake()
+        deliver(lake, "orders")
+        deliver(lake, "customers")
+        stage = InTurn(lake)
+        stage.error = error
+        stage.carry_out()
+        planned = {b.batch_id: b.unit for b in batches_of(lake.read(["merge"]))}
+        assert [planned[number] for number in stage.ran] == ran
+
+
+def test_a_spark_that_is_gone_ends_the_run() -> None:
+    failures = Failures(RunReport("merge", "run", START))
+    with pytest.raises(RuntimeError), failures.of("orders"):
+        raise RuntimeError("Cannot call methods on a stopped SparkContext.")
+    with failures.of("orders"):
+        raise ServiceUnavailable("Kafka does not answer")
+
+
+def test_a_bug_is_raised_before_a_wrong_setting() -> None:
+    report = RunReport("merge", "run", START)
+    failures = Failures(report)
+    for unit, error in (("a", ConfigurationError("a is wrong")), ("b", InternalError("rows do not balance"))):
+        with failures.of(unit):
+            raise error
+    with pytest.raises(InternalError, match="do not balance"):
+        failures.raise_first()
+    assert report.warnings == ["a has failed, too: a is wrong"]
+
+
 def test_several_wrong_settings_are_told_together_and_other_errors_one_by_one() -> None:
     report = RunReport("merge", "run", START)
     failures = Failures(report)
@@ -178,9 +221,9 @@ def test_several_wrong_settings_are_told_together_and_other_errors_one_by_one() 
         failures.raise_first()
     with failures.of("c"):
         raise ValueError("c")
-    with pytest.raises(ConfigurationError, match=r"^a is wrong$"):
+    with pytest.raises(ValueError, match=r"^c$"):
         failures.raise_first()
-    assert report.warnings == ["b has failed, too: b is wrong", "c has failed, too: a bug: ValueError"]
+    assert report.warnings == ["a has failed, too: a is wrong", "b has failed, too: b is wrong"]
     with pytest.raises(TryAgain), failures.of("d"):
         raise TryAgain("ended by a signal")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pyarrow as pa
@@ -14,10 +15,31 @@ from lakehouse.runtime.progress import Batch
 from lakehouse.sources import Input
 
 
-def new_files(
-    context: Context, landing: Landing, ledger: Ledger, source: Input, files: list[LandedFile] | None, *, retry: bool
-) -> list[LandedFile]:
-    """Of the files found for an input, those to load now; those that are due are archived or deleted.
+@dataclass(frozen=True)
+class Found:
+    """What lies in the folder of an input.
+
+    Attributes:
+        new: to be loaded now.
+        repeated: with the content of what was loaded under their names, each with the note of it.
+        loaded: what is known of the others.
+    """
+
+    new: list[LandedFile]
+    repeated: list[tuple[Batch, Entry]]
+    loaded: list[Entry]
+
+
+def look(
+    context: Context,
+    landing: Landing,
+    ledger: Ledger,
+    source: Input,
+    files: list[LandedFile] | None,
+    *,
+    retry: bool,
+) -> Found:
+    """Tell the files that are new from the others; nothing is changed.
 
     Args:
         files: None when the input's folder is not there, which is an error for an input asked for by name.
@@ -27,7 +49,7 @@ def new_files(
         if source.name in context.only or source.source in context.only:
             where = f"{landing.location}/{source.path}"
             raise UsageError("no such folder", where=where, todo=f"Deliver {source.name} there or leave it out.")
-        return []
+        return Found([], [], [])
     states = ledger.states(source.name)
     again = {None, RETURNED, SET_ASIDE} if retry else {None, RETURNED}
     new = [f for f in files if states.get(f) in again]
@@ -36,21 +58,29 @@ def new_files(
     known = ledger.entries(source.name) if more else {}
     for file in aside:
         context.report.warn(f"{file.path} is still set aside: {known[file].reason}")
-    count = len(new)
+    repeated: list[tuple[Batch, Entry]] = []
     if source.identity == "content":
-        new = _without_repeated(context, ledger, source, known, landing.with_hash(new))
+        new = landing.with_hash(new)
+        repeated = _repeated(source, known, new)
+    others = {entry.file for _, entry in repeated}
     context.report.count(
-        f"bronze.{source.name}", files_found=len(files), files_new=len(new), files_repeated=count - len(new)
-    )
+        f"bronze.{source.name}",
+        files_found=len(files), files_new=len(new) - len(others), files_repeated=len(others),
+    )  # fmt: skip
+    return Found([f for f in new if f not in others], repeated, [known[f] for f in files if f in known])
+
+
+def tidy(context: Context, landing: Landing, ledger: Ledger, source: Input, found: Found) -> None:
+    """Note the files that only repeat others; archive or delete those that are due."""
+    if found.repeated:
+        ledger.record(found.repeated)
+        context.report.say(f"{source.name}: {len(found.repeated)} files repeat what has been loaded")
     if source.loaded_files != "keep":
-        _clear_away(context, landing, ledger, source, [known[f] for f in files if f in known])
-    return new
+        _clear_away(context, landing, ledger, source, found.loaded)
 
 
-def _without_repeated(
-    context: Context, ledger: Ledger, source: Input, known: dict[LandedFile, Entry], new: list[LandedFile]
-) -> list[LandedFile]:
-    """The new files without those that have the content with which a file of their name was loaded last."""
+def _repeated(source: Input, known: dict[LandedFile, Entry], new: list[LandedFile]) -> list[tuple[Batch, Entry]]:
+    """The new files that have the content with which a file of their name was loaded last, with a note of it."""
 
     def age(entry: Entry) -> tuple[datetime, int]:
         return entry.at, entry.batch_id
@@ -59,18 +89,15 @@ def _without_repeated(
     for entry in known.values():
         if entry.state in SETTLED and (entry.file.path not in last or age(entry) > age(last[entry.file.path])):
             last[entry.file.path] = entry
-    repeated = [f for f in new if f.sha256 and f.path in last and last[f.path].file.sha256 == f.sha256]
-    ledger.record(
+    return [
         (
             # Of the newest batch that knows this file, or the note would not be its last one.
             Batch("ingest", source.name, max(e.batch_id for e in (last[file.path], known.get(file)) if e is not None)),
             Entry(file, REPEATED, f"the content of {last[file.path].file.modified.isoformat()}", 0, 0),
         )
-        for file in repeated
-    )
-    if repeated:
-        context.report.say(f"{source.name}: {len(repeated)} files repeat what has been loaded")
-    return [f for f in new if f not in repeated]
+        for file in new
+        if file.sha256 and file.path in last and last[file.path].file.sha256 == file.sha256
+    ]
 
 
 def _clear_away(context: Context, landing: Landing, ledger: Ledger, source: Input, entries: list[Entry]) -> None:

@@ -79,7 +79,12 @@ class Loader:
         properties = client_properties(self._properties)
         self._settle()
         loaded = self.loaded()
-        begin, ends = self._begin(Topics(properties, lambda: warehouse.spark), loaded)
+        begin, ends, lost = self._begin(Topics(properties, lambda: warehouse.spark), loaded)
+        if not available_now or begin != ends:
+            # Before a loss is told: who only looks would keep the tale of it from the run that goes on.
+            _ = warehouse.spark
+        if lost:
+            self._tell_loss(lost, _updated(loaded, begin))
         if available_now and begin == ends:
             return None
         self._reached = _updated(loaded, begin)
@@ -169,8 +174,8 @@ class Loader:
                 ends = _updated(ends, known.ends)
         return ends
 
-    def _begin(self, topics: Topics, loaded: Offsets) -> tuple[Offsets, Offsets]:
-        """Where to go on in each partition there is, and where it ends."""
+    def _begin(self, topics: Topics, loaded: Offsets) -> tuple[Offsets, Offsets, dict[str, list[int]]]:
+        """Where to go on in each partition there is, where it ends, and what of it Kafka has deleted, as ``Messages.lost``."""
         first, ends = topics.partitions(self._source)
         wanted = dict(self._source.options).get("startingOffsets", "earliest")
         if wanted in ("earliest", "latest"):
@@ -192,9 +197,7 @@ class Loader:
                 if at < first[topic][p]:
                     lost[f"{topic}/{p}"] = [at, first[topic][p]]
                 begin.setdefault(topic, {})[p] = max(at, first[topic][p])
-        if lost:
-            self._tell_loss(lost, _updated(loaded, begin))
-        return begin, ends
+        return begin, ends, lost
 
     def _tell_loss(self, lost: dict[str, list[int]], begin: Offsets) -> None:
         """Report what cannot be loaded any more; refuse to go on, or record that we do."""

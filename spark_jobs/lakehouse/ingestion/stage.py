@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from lakehouse.context import Context
 from lakehouse.errors import DataRefused, UsageError
@@ -61,7 +61,7 @@ class Files(Stage):
         # Kafka's and Auto Loader's are their own to recover.
         return batch.unit in self._inputs and batch.payload is None
 
-    def pending(self, undone: Sequence[Batch]) -> Iterator[Work]:
+    def pending(self, undone: Sequence[Batch]) -> list[Work]:
         report, found = self.context.report, dict[str, list[LandedFile] | None]()
         for name, source in self._inputs.items():
             if name not in self.failures:
@@ -71,15 +71,21 @@ class Files(Stage):
             folders = ", ".join(sorted({i.path for i in self._inputs.values()}))
             where = self._landing.location
             raise UsageError("has none of the sources' folders", where=where, todo=f"Expected are: {folders}.")
-        retry = self._options.retry
+        seen: dict[str, discovery.Found] = {}
+        parts = (self.context, self._landing, self._ledger)
         with report.step("discover"):
             for name, lying in found.items():
                 with self.failures.of(name):
-                    source = self._inputs[name]
-                    new = discovery.new_files(self.context, self._landing, self._ledger, source, lying, retry=retry)
-                    if new:
-                        self._new[name] = new
-        return (Work(name) for name in self._new)
+                    seen[name] = discovery.look(*parts, self._inputs[name], lying, retry=self._options.retry)
+        self._new = {name: files.new for name, files in seen.items() if files.new}
+        work = [Work(name) for name in self._new]
+        if work:
+            # Before anything is changed: whoever only looks leaves all of it to the run that goes on.
+            self.start_spark(work)
+        for name, files in seen.items():
+            with self.failures.of(name):
+                discovery.tidy(*parts, self._inputs[name], files)
+        return work
 
     def planned(self, batches: Sequence[Batch]) -> None:
         self._files |= {batch: self._new[batch.unit] for batch in batches}

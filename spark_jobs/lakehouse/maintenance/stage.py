@@ -29,9 +29,6 @@ def run(context: Context, options: Optimize) -> None:
         and context.warehouse.exists(table)
     }
     deadline = time.monotonic() + (options.budget or float("inf")) * 60
-    if progress.TABLE in wanted and not options.dry_run:
-        forgotten = retention.prune(context.warehouse)
-        context.report.say(f"{progress.TABLE}: {forgotten:,} settled batches forgotten")
     needs: dict[str, Need] = {}
     side_by_side([partial(_inspect, context, table, contract, needs) for table, contract in wanted.items()])
     for table in sorted(set(wanted) - {t for t, n in needs.items() if n.optimize}):
@@ -39,6 +36,9 @@ def run(context: Context, options: Optimize) -> None:
     urgent = sorted((t for t in needs if needs[t].optimize), key=lambda t: -needs[t].urgency)
     if rows := [needs[t].layout.size for t in urgent if t not in OPERATIONS]:
         prepare(context.warehouse.spark, max(rows) / BYTES_OF_STORED_ROW)
+    if progress.TABLE in wanted and not options.dry_run:
+        forgotten = retention.prune(context.warehouse)
+        context.report.say(f"{progress.TABLE}: {forgotten:,} settled batches forgotten")
     side_by_side([partial(_optimize, context, options, t, wanted[t], needs[t], deadline) for t in urgent])
     if options.vacuum and not options.dry_run:
         side_by_side([partial(_vacuum, context, options, table) for table in wanted])

@@ -18,15 +18,21 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from lakehouse.errors import ConfigurationError, SparkNeeded, TryAgain, named
+from lakehouse.errors import (
+    ConfigurationError,
+    InternalError,
+    ServiceUnavailable,
+    SparkNeeded,
+    TryAgain,
+    first_line,
+    named,
+)
 from lakehouse.parallel import side_by_side
 from lakehouse.report import LITTLE, MUCH, RunReport
 from lakehouse.runtime.progress import VOID, Batch, End, Progress, Work
 from lakehouse.session import LITTLE_ROWS, prepare
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
     from lakehouse.context import Context
 
 
@@ -49,12 +55,19 @@ class Failures:
     def __bool__(self) -> bool:
         return bool(self._errors)
 
+    @property
+    def are_of_settings(self) -> bool:
+        """Whether no unit has failed of anything but a wrong setting."""
+        return all(isinstance(error, ConfigurationError) for error in self._errors.values())
+
     def __contains__(self, unit: str) -> bool:
         return unit in self._errors
 
     def add(self, unit: str, error: Exception) -> None:
         """Note what a unit has failed of. What ends the run all the same, such as a signal, is raised."""
-        if isinstance(named(error), TryAgain | SparkNeeded):
+        known = named(error)
+        spark_is_gone = isinstance(known, ServiceUnavailable) and known is not error
+        if spark_is_gone or isinstance(known, TryAgain | SparkNeeded):
             raise error
         self._report.say(f"{unit} has failed; what does not need it goes on")
         self._errors.setdefault(unit, error)
@@ -68,14 +81,16 @@ class Failures:
             self.add(unit, error)
 
     def raise_first(self) -> None:
-        """Raise the first error there was; the others are told with it, or as warnings."""
-        errors = list(self._errors.items())
+        """Raise the first error there was, a bug before all others; these are told with it, or as warnings."""
+        errors = sorted(self._errors.items(), key=lambda e: not isinstance(named(e[1]), InternalError | None))
         if not errors:
             return
-        if len(errors) > 1 and all(isinstance(error, ConfigurationError) for _, error in errors):
+        if len(errors) > 1 and self.are_of_settings:
             raise ConfigurationError(" ".join(str(error) for _, error in errors)) from errors[0][1]
         for unit, error in errors[1:]:
-            self._report.warn(f"{unit} has failed, too: {named(error) or f'a bug: {type(error).__name__}'}")
+            self._report.warn(
+                f"{unit} has failed, too: {named(error) or f'a bug: {type(error).__name__}: {first_line(error)}'}"
+            )
         raise errors[0][1]
 
 
@@ -147,7 +162,7 @@ class Stage(ABC):
         work = [w for w in dict.fromkeys(self.pending(undone)) if w.unit not in self.failures]
         if work:
             # No plan is left by a run that has no Spark to carry it out.
-            self._spark(work)
+            self.start_spark(work)
         batches = self.progress.plan(work)
         # Given up only now, so that no moment is without a plan that covers their inputs.
         for batch in undone:
@@ -160,9 +175,12 @@ class Stage(ABC):
         if not batches:
             return
         try:
-            prepare(self._spark(batches), self.rows(batches))
+            prepare(self.context.warehouse.spark, self.rows(batches))
             with self.prepared(batches):
-                for level in self.levels(batches):
+                for number, level in enumerate(self.levels(batches)):
+                    if number and not self.failures.are_of_settings:
+                        # What comes later may need what is missing.
+                        break
                     lanes: dict[str, list[Batch]] = {}
                     for batch in level:
                         lanes.setdefault("" if self.one_by_one else batch.unit, []).append(batch)
@@ -170,10 +188,10 @@ class Stage(ABC):
         finally:
             self.progress.commit(before=self.flush)
 
-    def _spark(self, work: Sequence[Work | Batch]) -> SparkSession:
-        """The session, which is started for work of this size if it is not there."""
+    def start_spark(self, work: Sequence[Work]) -> None:
+        """Start Spark for work of this size, if it is not there."""
         self.context.report.work = LITTLE if self.rows(work) <= LITTLE_ROWS else MUCH
-        return self.context.warehouse.spark
+        _ = self.context.warehouse.spark
 
     def _write_in_order(self, batches: Sequence[Batch]) -> None:
         for batch in batches:

@@ -36,8 +36,9 @@ def run(context: Context, options: Validate) -> None:
     """
     stage = BronzeBatches(context, options)
     stage.carry_out()
-    with stage.failures.of("what has waited for its parent"):
-        replay.release_held(context, stage.progress, stage.inputs)
+    if stage.failures.are_of_settings:
+        with stage.failures.of("what has waited for its parent"):
+            replay.release_held(context, stage.progress, stage.inputs)
     for message in stage.history.stale(context.entities.values(), context.only):
         context.report.warn(message)
     if stage.failures:
@@ -63,9 +64,11 @@ class BronzeBatches(Stage):
 
     def __init__(self, context: Context, options: Validate) -> None:
         super().__init__(context)
-        self._decided = _decisions(options, self.progress.batches())
-        self.history = History(context.warehouse, self.progress, context.run_id, context.now)
         self.inputs = {i.name: i for i in select_inputs(context.inputs, context.only)}
+        self._decided = _decisions(options, self.progress.batches())
+        if others := sorted({w.unit for w in self._decided} - self.inputs.keys()):
+            raise UsageError(f"--only leaves out {', '.join(others)}, of which a batch is named", todo="Name it, too.")
+        self.history = History(context.warehouse, self.progress, context.run_id, context.now)
         self.refusals: list[str] = []
 
     def takes(self, batch: Batch) -> bool:
@@ -73,8 +76,9 @@ class BronzeBatches(Stage):
 
     def pending(self, undone: Sequence[Batch]) -> Iterable[Work]:
         again = [Work(b.unit, b.inputs, b.payload) for b in undone if not isinstance(b.payload, Replay)]
-        discarded = {(w.unit, w.inputs) for w in self._decided if isinstance(w.payload, Discard)}
-        again = [w for w in again if (w.unit, w.inputs) not in discarded]
+        # The last word of a person counts.
+        decided = {(w.unit, w.inputs) for w in self._decided}
+        again = [w for w in again if (w.unit, w.inputs) not in decided]
         return [*self._decided, *again, *to_validate(self.progress.known, self.inputs)]
 
     def rows(self, work: Sequence[Work | Batch]) -> float:
