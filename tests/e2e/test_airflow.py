@@ -256,6 +256,8 @@ def test_a_batch_from_the_form_with_nothing_filled_in_runs_on_one_warehouse(
     identity = str(DeltaTable(str(demo.state / "warehouse/ops/progress")).metadata().id)
     assert [r["warehouse_id"] for r in reports.values()] == [identity] * 5
     assert {r["warehouse"] for r in reports.values()} == {str(demo.state / "warehouse")}
+    # What has nothing to do is asked by Python alone, and starts no JVM.
+    assert {stage for stage, r in reports.items() if r["application_id"]} <= {"featurize", "optimize"}
     # Empty is the instant of the run.
     snapshots = oracle.rows(demo.state / "warehouse/ops/snapshots")  # noqa: F841
     (newest,) = duckdb.sql("SELECT max(as_of)::VARCHAR FROM snapshots").fetchall()
