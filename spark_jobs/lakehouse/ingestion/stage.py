@@ -53,7 +53,7 @@ class Files(Stage):
         self._options, self._inputs = options, inputs
         self._landing = Landing(options.landing or "")
         self._ledger = Ledger(context.warehouse, context.run_id, context.now)
-        self._new: dict[str, list[LandedFile]] = {}
+        self._found: dict[str, discovery.Found] = {}
         self._files: dict[Batch, list[LandedFile]] = {}
         self._entries: list[tuple[Batch, Entry]] = []
 
@@ -71,28 +71,26 @@ class Files(Stage):
             folders = ", ".join(sorted({i.path for i in self._inputs.values()}))
             where = self._landing.location
             raise UsageError("has none of the sources' folders", where=where, todo=f"Expected are: {folders}.")
-        seen: dict[str, discovery.Found] = {}
-        parts = (self.context, self._landing, self._ledger)
+        retry = self._options.retry
         with report.step("discover"):
             for name, lying in found.items():
                 with self.failures.of(name):
-                    seen[name] = discovery.look(*parts, self._inputs[name], lying, retry=self._options.retry)
-        self._new = {name: files.new for name, files in seen.items() if files.new}
-        work = [Work(name) for name in self._new]
-        if work:
-            # Before anything is changed: whoever only looks leaves all of it to the run that goes on.
-            self.start_spark(work)
-        for name, files in seen.items():
-            with self.failures.of(name):
-                discovery.tidy(*parts, self._inputs[name], files)
-        return work
+                    source = self._inputs[name]
+                    self._found[name] = discovery.look(
+                        self.context, self._landing, self._ledger, source, lying, retry=retry
+                    )
+        return [Work(name) for name, files in self._found.items() if files.new]
 
     def planned(self, batches: Sequence[Batch]) -> None:
-        self._files |= {batch: self._new[batch.unit] for batch in batches}
+        # Not sooner: whoever only looks leaves all of it to the run that goes on.
+        for name, files in self._found.items():
+            with self.failures.of(name):
+                discovery.tidy(self.context, self._landing, self._ledger, self._inputs[name], files)
+        self._files |= {batch: self._found[batch.unit].new for batch in batches}
         self._ledger.record((batch, Entry(file, PLANNED)) for batch in batches for file in self._files[batch])
 
     def rows(self, work: Sequence[Work | Batch]) -> float:
-        files = (f for w in work for f in (self._files_of(w) if isinstance(w, Batch) else self._new[w.unit]))
+        files = (f for w in work for f in (self._files_of(w) if isinstance(w, Batch) else self._found[w.unit].new))
         return sum(f.size for f in files) / BYTES_OF_LANDED_ROW
 
     def _files_of(self, batch: Batch) -> list[LandedFile]:

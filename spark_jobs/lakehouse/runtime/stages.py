@@ -118,7 +118,7 @@ class Stage(ABC):
         """What is to be planned: what is new, and what the batches that have been rolled back covered."""
 
     def planned(self, batches: Sequence[Batch]) -> None:  # noqa: B027
-        """Told of the batches that have just been planned, before any of them is written."""
+        """Told of the batches that have just been planned, or of none, before any of them is written."""
 
     @abstractmethod
     def rows(self, work: Sequence[Work | Batch]) -> float:
@@ -162,7 +162,8 @@ class Stage(ABC):
         work = [w for w in dict.fromkeys(self.pending(undone)) if w.unit not in self.failures]
         if work:
             # No plan is left by a run that has no Spark to carry it out.
-            self.start_spark(work)
+            self.context.report.work = LITTLE if self.rows(work) <= LITTLE_ROWS else MUCH
+            _ = self.context.warehouse.spark
         batches = self.progress.plan(work)
         # Given up only now, so that no moment is without a plan that covers their inputs.
         for batch in undone:
@@ -187,11 +188,6 @@ class Stage(ABC):
                     side_by_side([partial(self._write_in_order, lane) for lane in lanes.values()])
         finally:
             self.progress.commit(before=self.flush)
-
-    def start_spark(self, work: Sequence[Work]) -> None:
-        """Start Spark for work of this size, if it is not there."""
-        self.context.report.work = LITTLE if self.rows(work) <= LITTLE_ROWS else MUCH
-        _ = self.context.warehouse.spark
 
     def _write_in_order(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
