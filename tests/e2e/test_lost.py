@@ -14,9 +14,11 @@ from airflow_server import Airflow
 from shell import Shell
 from spark_cluster import SparkCluster, kill
 from support import airflow_environment
-from test_backends import AS_OF, STAGES
 
 pytestmark = pytest.mark.long
+
+STAGES = ["ingest", "validate", "merge", "featurize", "optimize"]
+AS_OF = "2026-03-05"
 
 
 def of_stage(reports: Path, stage: str) -> list[psutil.Process]:
