@@ -7,7 +7,7 @@ spoilt row must be found by: rejecting ones for what ends in quarantine, warning
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
+from itertools import accumulate
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -88,13 +88,11 @@ def spoil(entity: str, clean: DataFrame, dice: Dice, level: float, days: int) ->
     Returns:
         The rows as delivered, with ``kind`` and ``rules`` (null for clean ones), duplicates included.
     """
-    number, edge, throw = F.lit(None).cast("int"), 0.0, dice.uniform(f"dirt {entity}", "key")
-    for n, spot in enumerate(SPOTS[entity]):
-        number = F.when(F.col("clean") & (throw >= edge) & (throw < edge + spot.share * level), F.lit(n)).otherwise(
-            number
-        )
-        edge += spot.share * level
-    rows = clean.withColumn("spot", number)
+    throw = dice.uniform(f"dirt {entity}", "key")
+    edges = accumulate((spot.share * level for spot in SPOTS[entity]), initial=0.0)
+    # A look-up names the throw, and below the spot, once: nested cases would repeat them, and Spark's planner each of them.
+    passed = F.size(F.filter(F.array(*map(F.lit, edges)), lambda edge: edge <= throw))
+    rows = clean.withColumn("spot", F.when(F.col("clean"), passed - 1))
     late_day = F.col("day") + 1 + dice.below(20, f"late {entity}", "key").cast("int")
     rows = rows.withColumn("late_day", late_day)
     # Late beyond the end of the period, or already cancelled: nothing to spoil here.
@@ -103,10 +101,9 @@ def spoil(entity: str, clean: DataFrame, dice: Dice, level: float, days: int) ->
         harmless = _spot_number(entity, "completed_amount_not_negative") + _spot_number(entity, "default:amount")
         cancelled = F.col("TransactionStatus") != "Completed"
         rows = rows.withColumn("spot", F.when(~(F.col("spot").isin(harmless) & cancelled), F.col("spot")))
-    rows = rows.withColumn("kind", _lookup(entity, lambda s: F.lit(s.kind)))
-    rows = rows.withColumn(
-        "rules", _lookup(entity, lambda s: F.array(*[F.lit(r) for r in s.rules]).cast("array<string>"))
-    )
+    kinds = F.array(*[F.lit(s.kind) for s in SPOTS[entity]])
+    rules = F.array(*[F.array(*map(F.lit, s.rules)).cast("array<string>") for s in SPOTS[entity]])
+    rows = rows.withColumn("kind", F.get(kinds, "spot")).withColumn("rules", F.get(rules, "spot"))
     rows = rows.withColumn("day", F.when(F.col("kind") == "late", F.col("late_day")).otherwise(F.col("day")))
     if "day_out_of_order" in rows.columns:
         swapped = (
@@ -139,11 +136,3 @@ def _is(kind: str, entity: str) -> Column:
 
 def _spot_number(entity: str, rule: str) -> list[int]:
     return [n for n, s in enumerate(SPOTS[entity]) if rule in s.rules]
-
-
-def _lookup(entity: str, value) -> Column:  # type: ignore[no-untyped-def]
-    return reduce(
-        lambda rest, item: F.when(F.col("spot") == item[0], value(item[1])).otherwise(rest),
-        enumerate(SPOTS[entity]),
-        F.lit(None),
-    )

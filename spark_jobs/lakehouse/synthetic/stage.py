@@ -32,7 +32,9 @@ def generate(spark: SparkSession, landing: str, scale: Scale, seed: int, level: 
         every = labels[0]
         for more in labels[1:]:
             every = every.unionByName(more)
-        every.coalesce(1).write.mode("overwrite").json(f"{landing}/shop/_dirt")
+        every.repartition(1).sortWithinPartitions("entity", "delivered", "key").write.mode("overwrite").json(
+            f"{landing}/shop/_dirt"
+        )
         _name_plainly(f"{landing}/shop/_dirt")
         counts = (
             # Stated, for a clean shop has no line to learn it from.
