@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 from airflow_server import CONSOLE, ROOT, Airflow, claim, environment_of
-from deltalake import DeltaTable
+from deltalake import DeltaTable, QueryBuilder
 from rich.markup import escape
 from rich.table import Table
 
@@ -115,9 +116,11 @@ def show_gold(warehouse: Path) -> None:
         path = warehouse / "gold" / name
         if not path.exists():
             continue
-        gold = DeltaTable(str(path)).to_pyarrow_dataset()  # noqa: F841
-        newest = duckdb.sql("FROM gold WHERE as_of = (SELECT max(as_of) FROM gold)")
-        assert newest is not None
+        # By DataFusion: deltalake's own readers know no deletion vectors, which mark the rows that have ended.
+        rows = QueryBuilder().register("t", DeltaTable(str(path))).execute("SELECT * FROM t")
+        gold = duckdb.from_arrow(pa.table(rows.read_all()))
+        is_timeline = "valid_to" in gold.columns
+        newest = gold.filter("valid_to IS NULL" if is_timeline else "as_of = (SELECT max(as_of) FROM gold)")
         result = newest.order(order).limit(5).project(columns)
         table = Table(title=f"gold.{name}, top 5", title_justify="left")
         for column in result.columns:

@@ -35,13 +35,11 @@ Each task's XCom is its run report: rows in, accepted, quarantined, merged; tabl
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from airflow.sdk import DAG
 from lakehouse_dags.alerts import deadline
 from lakehouse_dags.parameters import folder, places, text, texts
 from lakehouse_dags.settings import settings
-from lakehouse_dags.stages import default_args, spark_of_run, stage_task
+from lakehouse_dags.stages import ONE_RUN_AT_A_TIME, default_args, spark_of_run, stage_task
 
 SETTINGS = settings()
 
@@ -50,9 +48,7 @@ with DAG(
     description="Landing files to bronze, silver and gold",
     doc_md=__doc__,
     schedule=SETTINGS.schedule,
-    start_date=datetime(2024, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
+    **ONE_RUN_AT_A_TIME,
     deadline=deadline(SETTINGS),
     default_args=default_args(SETTINGS),
     tags=["lakehouse", "batch"],

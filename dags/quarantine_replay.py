@@ -38,12 +38,10 @@ safe: a row that was replayed or discarded is not open any more, and an interrup
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from airflow.sdk import DAG, Param, task
 from lakehouse_dags.parameters import below_exchange, file, places, text, texts
 from lakehouse_dags.settings import settings
-from lakehouse_dags.stages import default_args, spark_of_run, stage_task
+from lakehouse_dags.stages import ONE_RUN_AT_A_TIME, default_args, spark_of_run, stage_task
 
 SETTINGS = settings()
 
@@ -53,11 +51,9 @@ with DAG(
     description="Quarantined rows back through validate, or given up",
     doc_md=__doc__,
     schedule=None,
-    start_date=datetime(2024, 1, 1, tzinfo=UTC),
-    catchup=False,
+    **ONE_RUN_AT_A_TIME,
     # It runs only when somebody asks for it; a paused one would let them wait without a word.
     is_paused_upon_creation=False,
-    max_active_runs=1,
     default_args=default_args(SETTINGS),
     tags=["lakehouse", "quality"],
     params={

@@ -30,12 +30,10 @@ snapshot is replaced as a whole, those that are done are not made again, and one
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from airflow.sdk import DAG, Param
 from lakehouse_dags.parameters import places
 from lakehouse_dags.settings import settings
-from lakehouse_dags.stages import default_args, spark_of_run, stage_task
+from lakehouse_dags.stages import ONE_RUN_AT_A_TIME, default_args, spark_of_run, stage_task
 
 SETTINGS = settings()
 
@@ -44,9 +42,7 @@ with DAG(
     description="Snapshots of gold over a range of instants",
     doc_md=__doc__,
     schedule=None,
-    start_date=datetime(2024, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
+    **ONE_RUN_AT_A_TIME,
     default_args=default_args(SETTINGS),
     tags=["lakehouse", "features"],
     params={

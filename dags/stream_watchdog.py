@@ -37,7 +37,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import DAG, Param, task
 from lakehouse_dags.parameters import places
 from lakehouse_dags.settings import settings
-from lakehouse_dags.stages import default_args
+from lakehouse_dags.stages import ONE_RUN_AT_A_TIME, default_args
 
 SETTINGS = settings()
 
@@ -46,9 +46,7 @@ with DAG(
     description="Whether the stream runs and keeps up",
     doc_md=__doc__,
     schedule=SETTINGS.watchdog_schedule,
-    start_date=datetime(2024, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
+    **ONE_RUN_AT_A_TIME,
     default_args=default_args(SETTINGS) | {"retries": 0, "execution_timeout": timedelta(minutes=5)},
     tags=["lakehouse", "stream"],
     params={

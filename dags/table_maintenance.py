@@ -31,12 +31,10 @@ changes how rows are stored, never which rows there are.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from airflow.sdk import DAG, Param
 from lakehouse_dags.parameters import places, texts
 from lakehouse_dags.settings import settings
-from lakehouse_dags.stages import default_args, spark_of_run, stage_task
+from lakehouse_dags.stages import ONE_RUN_AT_A_TIME, default_args, spark_of_run, stage_task
 
 SETTINGS = settings()
 
@@ -45,9 +43,7 @@ with DAG(
     description="Compact, cluster and vacuum the tables that need it",
     doc_md=__doc__,
     schedule=SETTINGS.maintenance_schedule,
-    start_date=datetime(2024, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
+    **ONE_RUN_AT_A_TIME,
     default_args=default_args(SETTINGS),
     tags=["lakehouse", "maintenance"],
     params={

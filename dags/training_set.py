@@ -32,12 +32,10 @@ table is replaced in one commit.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from airflow.sdk import DAG, Param
 from lakehouse_dags.parameters import below_exchange, file, places, texts
 from lakehouse_dags.settings import settings
-from lakehouse_dags.stages import default_args, spark_of_run, stage_task
+from lakehouse_dags.stages import ONE_RUN_AT_A_TIME, default_args, spark_of_run, stage_task
 
 SETTINGS = settings()
 
@@ -46,9 +44,7 @@ with DAG(
     description="Features as of cut-offs, with labels",
     doc_md=__doc__,
     schedule=None,
-    start_date=datetime(2024, 1, 1, tzinfo=UTC),
-    catchup=False,
-    max_active_runs=1,
+    **ONE_RUN_AT_A_TIME,
     default_args=default_args(SETTINGS),
     tags=["lakehouse", "features"],
     params={

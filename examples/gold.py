@@ -1,13 +1,15 @@
-"""What the examples share: a training set as a pandas frame, split by time, and results as a table."""
+"""What the examples share: tables of gold as pandas frames, a training set split by time, and results as a table."""
 
 from __future__ import annotations
 
 import argparse
+from datetime import datetime
 from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
-from deltalake import DeltaTable
+import pyarrow as pa
+from deltalake import DeltaTable, QueryBuilder
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +25,23 @@ def arguments(description: str) -> argparse.Namespace:
     options = p.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     return options
+
+
+def as_of(warehouse: Path, table: str, instant: datetime) -> pd.DataFrame:
+    """The rows of ``gold.<table>``, one with ``valid_from`` and ``valid_to``, that hold at an instant with a time zone."""
+    at = f"TIMESTAMP '{instant.isoformat()}'"
+    return _select(warehouse, table, f"valid_from <= {at} AND (valid_to IS NULL OR valid_to > {at})")
+
+
+def now(warehouse: Path, table: str) -> pd.DataFrame:
+    """The rows that hold since the last snapshot."""
+    return _select(warehouse, table, "valid_to IS NULL")
+
+
+def _select(warehouse: Path, table: str, condition: str) -> pd.DataFrame:
+    # By DataFusion: deltalake's own readers know no deletion vectors, which mark the rows that have ended.
+    rows = QueryBuilder().register("t", DeltaTable(str(warehouse / "gold" / table)))
+    return pa.table(rows.execute(f"SELECT * FROM t WHERE {condition}").read_all()).to_pandas()  # noqa: S608
 
 
 def training_set(warehouse: Path, name: str) -> pd.DataFrame:

@@ -253,7 +253,7 @@ def compared(db: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
     }
     found: dict[str, list[str]] = {}
     for table, key in keys.items():
-        db.sql(f"CREATE OR REPLACE TABLE got AS SELECT COLUMNS('^[^_].*') FROM gold_{table} WHERE as_of = t()")
+        db.sql(f"CREATE OR REPLACE TABLE got AS {as_of(db, table)}")
         want, got = db.table(f"want_{table}"), db.table("got")
         assert sorted(want.columns) == sorted(got.columns), set(want.columns) ^ set(got.columns)
         types = dict(zip(want.columns, want.types, strict=True))
@@ -277,6 +277,14 @@ def compared(db: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
         if wrong:
             found[table] = wrong
     return found
+
+
+def as_of(db: duckdb.DuckDBPyConnection, table: str) -> str:
+    """A query of a gold table's rows as of ``t()``, with their instant; a timeline's rows hold from one until another."""
+    columns = db.table(f"gold_{table}").columns
+    public = [c for c in columns if not c.startswith("_") and c not in ("as_of", "valid_from", "valid_to")]
+    held = "as_of = t()" if "as_of" in columns else "valid_from <= t() AND (valid_to IS NULL OR t() < valid_to)"
+    return f"SELECT {', '.join(public)}, t() AS as_of FROM gold_{table} WHERE {held}"
 
 
 def content(warehouse: Path) -> dict[str, list[tuple]]:  # type: ignore[type-arg]

@@ -12,8 +12,8 @@ import yaml
 from lakehouse import options
 from lakehouse.context import Context
 from lakehouse.contracts import entities
+from lakehouse.features import migration, training
 from lakehouse.features import stage as features
-from lakehouse.features import training
 from lakehouse.ingestion import stage as ingestion
 from lakehouse.instants import instant
 from lakehouse.maintenance import stage as maintenance
@@ -33,6 +33,7 @@ STAGES: dict[str, tuple[Callable[..., None], type]] = {
     "validate": (validation.run, options.Validate),
     "merge": (lambda context, _: merging.run(context), options.Merge),
     "featurize": (features.run, options.Featurize),
+    "migrate": (lambda context, _: migration.run(context), options.Migrate),
     "training_set": (training.run, options.TrainingSet),
     "optimize": (maintenance.run, options.Optimize),
     "replay": (decisions.run, options.Replay),
@@ -161,6 +162,10 @@ def rows_of(pipeline: Pipeline, tables: Iterable[str], as_of: str | None = None)
         frame = pipeline.table(name)
         if as_of and "as_of" in frame.columns:
             frame = frame.where(F.col("as_of") == F.lit(instant(as_of)))
+        elif as_of and name.startswith("gold."):
+            at = F.lit(instant(as_of))
+            frame = frame.where((F.col("valid_from") <= at) & (F.col("valid_to").isNull() | (F.col("valid_to") > at)))
+            frame = frame.drop("valid_from", "valid_to")
         columns = ", ".join(f"`{c}`" for c in frame.columns if not c.startswith("_"))
         result[name] = sorted(r["row"] for r in frame.selectExpr(f"to_json(struct({columns})) AS row").collect())
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import BaseOperator
@@ -13,6 +13,13 @@ from lakehouse_airflow.spark import SparkStageOperator
 
 from lakehouse_dags.alerts import on_failure
 from lakehouse_dags.settings import Settings
+
+ONE_RUN_AT_A_TIME: dict[str, Any] = {
+    "start_date": datetime(2024, 1, 1, tzinfo=UTC),
+    "catchup": False,
+    "max_active_runs": 1,
+}
+"""What every DAG of the suite has: a run waits for the one before it, and none is made for the past."""
 
 DEFAULT_ARGS: dict[str, Any] = {
     "owner": "data-platform",

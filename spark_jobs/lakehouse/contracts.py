@@ -79,6 +79,8 @@ class Contract:
     max_rejected_share: float | None = None
     min_rows_to_refuse: int = 100
     retention_days: int | None = None
+    weekly_after_days: int | None = None
+    monthly_after_days: int | None = None
     freshness_hours: float | None = None
     fingerprint: str = field(default="", compare=False)
 

@@ -23,6 +23,8 @@ maxAheadOfIngestion       column: how far after its ingestion an instant may lie
 zOrderBy, partitionBy     table: layout
 maxRejectedShare,         table: a batch of at least ``minRowsToRefuse`` rows of which more than
 minRowsToRefuse           this share is rejected is refused as a whole
+thinToWeekly,             gold table: of the snapshots made longer ago than this (ISO 8601 duration,
+thinToMonthly             days: ``P60D``), the last of each week, or month, stays
 ========================  ==========================================================================
 
 A table's own rules are ``quality`` entries of type custom and engine spark. Their ``severity`` is one
@@ -163,6 +165,8 @@ def _from_model(model: OpenDataContractStandard, fingerprint: str) -> Contract:
         max_rejected_share=extra.get("maxRejectedShare"),
         min_rows_to_refuse=int(extra.get("minRowsToRefuse", 100)),
         retention_days=_retention_days(levels),
+        weekly_after_days=_days_or_none(extra.get("thinToWeekly"), "thinToWeekly"),
+        monthly_after_days=_days_or_none(extra.get("thinToMonthly"), "thinToMonthly"),
         freshness_hours=_freshness_hours(levels),
         fingerprint=fingerprint,
     )
@@ -303,6 +307,10 @@ def _days(value: Any, where: str) -> int:
     if not match:
         raise ConfigurationError(f"'{value}' is not a duration in days", where=where, todo="Write P1D for one day.")
     return int(match[1])
+
+
+def _days_or_none(value: Any, where: str) -> int | None:
+    return None if value is None else _days(value, where)
 
 
 def _text(value: Any) -> str | None:

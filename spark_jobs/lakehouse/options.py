@@ -84,6 +84,11 @@ class Merge:
 
 
 @dataclass(frozen=True)
+class Migrate:
+    """Nor has migrate."""
+
+
+@dataclass(frozen=True)
 class Featurize:
     """Instead of one instant a range of them, each so many days; and whose features are computed anew."""
 

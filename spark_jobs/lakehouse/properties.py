@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 
 SPECIAL = re.compile(r"[ ,;{}()\n\t=]")
 
 
-def of_new_table(table: str, columns: Iterable[str]) -> dict[str, str]:
+def of_new_table(table: str, columns: Collection[str]) -> dict[str, str]:
     """By the table's layer, and by its columns' names."""
     properties = {"delta.checkpointPolicy": "classic"}
     layer = table.partition(".")[0]
@@ -18,11 +18,12 @@ def of_new_table(table: str, columns: Iterable[str]) -> dict[str, str]:
     if layer == "ops":
         # Nobody reads an old version of them, and a stream adds one every few seconds.
         properties["delta.logRetentionDuration"] = "interval 7 days"
+    if layer == "silver" or (layer == "gold" and "valid_to" in columns):
+        # A row that a MERGE updates or deletes is marked, and its file stays as it is.
+        properties["delta.enableDeletionVectors"] = "true"
     if layer == "silver":
         # Tells featurize what to compute anew.
         properties["delta.enableChangeDataFeed"] = "true"
-        # A row that a MERGE updates or deletes is marked, and its file stays as it is.
-        properties["delta.enableDeletionVectors"] = "true"
     if any(SPECIAL.search(name) for name in columns):
         # Parquet has no such names; Delta can map them.
         properties["delta.columnMapping.mode"] = "name"

@@ -109,6 +109,13 @@ class Warehouse(Tables):
             self._change(f"ALTER TABLE {self.sql_name(table)} ADD COLUMNS ({columns})")
             self._note_write(table)
 
+    def renew_properties(self, table: str) -> None:
+        """Give a table the properties that it would be made with today."""
+        wanted = properties.of_new_table(table, self.log.columns(table))
+        listed = ", ".join(f"'{k}' = '{v}'" for k, v in wanted.items())
+        self._change(f"ALTER TABLE {self.sql_name(table)} SET TBLPROPERTIES ({listed})")
+        self._note_write(table)
+
     def append(self, rows: DataFrame, table: str, once: Transaction) -> int | None:
         """Append rows; creates the table for the first ones.
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import runpy
 import shutil
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from pathlib import Path
 
 import oracle
 import pytest
-from lakehouse.features import catalogue, definitions
+from lakehouse.errors import ConfigurationError
+from lakehouse.features import catalogue, definitions, publishing, timelines
 from lakehouse.features.catalogue import MONEY, TRANSACTIONS, Feature
+from lakehouse.features.snapshots import Snapshots
 from lakehouse.instants import instant
 from lakehouse.report import RunReport
 from lakehouse.synthetic.shop import Scale
 from lakehouse.synthetic.stage import generate
 from pipeline import GOLD, SILVER, Pipeline, rows_of
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from support import ROOT
 
 START = instant("2026-03-01")
@@ -88,9 +92,10 @@ def test_from_all_events_is_what_carried_over_is(daily: Pipeline) -> None:
 
 
 def test_a_product_in_another_category_changes_its_buyers_who_did_nothing_since(daily: Pipeline) -> None:
-    most = "SELECT product_id, count(*) FROM gold_product_affinity WHERE as_of = t() AND purchases > 0 GROUP BY 1 ORDER BY 2 DESC, 1"
     db = oracle.connect(daily.warehouse_path)
     oracle.prepare(db, AS_OF)
+    then = oracle.as_of(db, "product_affinity")
+    most = f"SELECT product_id, count(*) FROM ({then}) WHERE purchases > 0 GROUP BY 1 ORDER BY 2 DESC, 1"
     product, buyers = db.sql(most).fetchall()[0]
     of_product = f"SELECT category, price FROM silver_products WHERE product_id = '{product}'"
     [(category, price)] = db.sql(of_product).fetchall()
@@ -104,16 +109,57 @@ def test_a_product_in_another_category_changes_its_buyers_who_did_nothing_since(
     assert oracle.differences(oracle.connect(daily.warehouse_path), "2026-03-09") == {}
 
 
-def test_old_snapshots_expire_but_never_the_latest(daily: Pipeline) -> None:
+def test_spark_and_python_read_the_same_as_of_an_instant(daily: Pipeline) -> None:
+    helpers = runpy.run_path(str(ROOT / "examples" / "gold.py"))
+    for name in publishing.TIMELINES:
+        table, key = daily.table(f"gold.{name}"), publishing.columns_of(daily.context("featurize").contracts[name])[0]
+        for at in map(instant, EARLIER):
+            found = helpers["as_of"](daily.warehouse_path, name, at)
+            expected = {tuple(r) for r in timelines.as_of(table, at).select(*key).collect()}
+            assert len(found) == len(expected)
+            assert set(found[key].itertuples(index=False, name=None)) == expected
+        assert len(helpers["now"](daily.warehouse_path, name)) == table.where("valid_to IS NULL").count() > 0
+
+
+def test_a_warehouse_of_whole_snapshots_is_refused_until_it_is_brought_over(daily: Pipeline) -> None:
+    tables = [f"gold.{name}" for name in publishing.TIMELINES]
+    expected, kept = rows_of(daily, tables), Snapshots(daily.context("migrate").warehouse, "", START).kept
+    for table in tables:
+        rows = [timelines.as_of(daily.table(table), at).withColumn("as_of", F.lit(at)) for at in kept]
+        # And one that has expired, of which a killed run has left the rows.
+        rows.append(rows[0].withColumn("as_of", F.lit(START - timedelta(days=9))))
+        former = reduce(DataFrame.unionByName, rows).drop("valid_from", "valid_to")
+        former.write.format("delta").mode("overwrite").option("overwriteSchema", "true").partitionBy("as_of").save(
+            str(daily.path(table))
+        )
+    with pytest.raises(ConfigurationError, match=r"migrate\.py"):
+        daily.run("featurize", as_of=AS_OF)
+    daily.run("migrate")
+    assert rows_of(daily, tables) == expected
+    assert not daily.run("migrate").wrote
+    assert not daily.run("featurize", as_of="2026-03-09").wrote
+    for table in tables:
+        detail = daily.spark.sql(f"DESCRIBE DETAIL delta.`{daily.path(table)}`").first()
+        assert detail is not None
+        assert (detail["partitionColumns"], detail["properties"]["delta.enableDeletionVectors"]) == ([], "true")
+
+
+def test_old_snapshots_are_thinned_and_expire_but_never_the_latest(daily: Pipeline) -> None:
     def instants() -> list[datetime]:
         rows = daily.table("gold.customer_features").selectExpr("unix_seconds(as_of) AS s").distinct().collect()
         return sorted(datetime.fromtimestamp(r["s"], UTC) for r in rows)
 
     assert len(instants()) == 5
-    later = datetime.now(UTC) + timedelta(days=401)
-    daily.run("featurize", as_of="2026-03-10", now=later)
+    daily.run("featurize", as_of="2026-03-10", now=datetime.now(UTC) + timedelta(days=61))
+    # The midnight that ended the first week, and the latest.
+    assert instants() == [instant("2026-03-09"), instant("2026-03-10")]
+    for as_of in ("2026-03-09", "2026-03-10"):
+        assert oracle.differences(oracle.connect(daily.warehouse_path), as_of) == {}
+    daily.run("featurize", as_of="2026-03-10", recompute="all", now=datetime.now(UTC) + timedelta(days=1101))
     assert instants() == [instant("2026-03-10")]
-    assert daily.table("gold.product_features").where("as_of < '2026-03-10'").count() == 0
+    for table in publishing.TIMELINES:
+        assert daily.table(f"gold.{table}").where("valid_from < '2026-03-10' OR valid_to IS NOT NULL").count() == 0
+    assert oracle.differences(oracle.connect(daily.warehouse_path), "2026-03-10") == {}
 
 
 def test_a_snapshot_of_the_former_definitions_holds_and_is_carried_over_with_zero_sessions(

@@ -16,7 +16,18 @@ from lakehouse.errors import ConfigurationError, DataRefused, ServiceUnavailable
 from lakehouse.report import RunReport
 from support import ROOT, clean_environment
 
-STAGES = ("ingest", "validate", "merge", "featurize", "optimize", "generate", "replay", "profile_data", "training_set")
+STAGES = (
+    "ingest",
+    "validate",
+    "merge",
+    "featurize",
+    "optimize",
+    "generate",
+    "replay",
+    "profile_data",
+    "training_set",
+    "migrate",
+)
 
 
 @pytest.mark.parametrize(

@@ -155,3 +155,13 @@ def test_a_retention_is_read_in_its_unit_or_refused(tmp_path: Path, level: dict[
     else:
         with pytest.raises(ConfigurationError, match=expected):
             load_contract(file)
+
+
+def test_thinning_is_read_in_days_or_refused(tmp_path: Path) -> None:
+    def thin(model: dict[str, Any], weekly: str) -> None:
+        model["schema"][0]["customProperties"] = [{"property": "thinToWeekly", "value": weekly}]
+
+    contract = load_contract(write(tmp_path, lambda m: thin(m, "P60D")))
+    assert (contract.weekly_after_days, contract.monthly_after_days) == (60, None)
+    with pytest.raises(ConfigurationError, match="'60' is not a duration in days"):
+        load_contract(write(tmp_path, lambda m: thin(m, "60")))

@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.contracts import Contract
+from lakehouse.features.timelines import FROM, TO
 
 VERSIONS = {
     "category_preferences": "5bc55f4eddce9e2a",
@@ -46,8 +47,13 @@ def of_gold(contracts: Mapping[str, Contract]) -> str:
 
 
 def columns(contracts: Mapping[str, Contract]) -> str:
-    """Names the columns of some contracts and their types."""
-    return fingerprint({n: [(c.name, c.type) for c in contract.columns] for n, contract in contracts.items()})
+    """Names the columns of some contracts and their types, whether a table keeps whole snapshots or timelines."""
+    return fingerprint(
+        {
+            n: [("as_of" if c.name == FROM else c.name, c.type) for c in contract.columns if c.name != TO]
+            for n, contract in contracts.items()
+        }
+    )
 
 
 def as_good(contracts: Mapping[str, Contract]) -> frozenset[str]:

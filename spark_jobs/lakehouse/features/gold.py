@@ -11,18 +11,13 @@ from pyspark.sql import functions as F
 
 from lakehouse import versions
 from lakehouse.context import Context
-from lakehouse.contracts import SEQUENCE_DDL, Contract
-from lakehouse.features import catalogue, changes, customers, products, silver
+from lakehouse.contracts import SEQUENCE_DDL
+from lakehouse.features import changes, customers, products, silver
+from lakehouse.features.publishing import Gold, typed
 from lakehouse.features.snapshots import Snapshot
 from lakehouse.parallel import side_by_side
 
-TABLES = ("category_preferences", "customer_features", "product_affinity", "product_features")
 ENTITIES = ("customers", "products", "transactions", "interactions")
-KEPT = {
-    "customer_features": {f.name: f.type for f in catalogue.helpers()},
-    "product_affinity": {"_spend": catalogue.MONEY},
-}
-"""What a table keeps beside its contract's columns for the next snapshot, by table."""
 MAX_CHANGED = 0.5
 """The share of customers with changes beyond which carrying over the others is not worth it."""
 
@@ -103,7 +98,12 @@ def change_data(context: Context, after: Mapping[str, int], until: Mapping[str, 
 
 
 def changed_since(
-    context: Context, base: Snapshot, frames: Mapping[str, DataFrame], at: Mapping[str, int], as_of: datetime
+    context: Context,
+    gold: Gold,
+    base: Snapshot,
+    frames: Mapping[str, DataFrame],
+    at: Mapping[str, int],
+    as_of: datetime,
 ) -> Changed | None:
     """Whom a snapshot as of an instant must compute anew, if others can be carried over from ``base``."""
     data = change_data(context, base.silver, at)
@@ -114,71 +114,69 @@ def changed_since(
     )
     then = activity(frames, as_of)
     movers = changes.buyers_of_moved_products(
-        then.products, snapshot_of(context, "product_features", base), snapshot_of(context, "product_affinity", base)
+        then.products, gold.as_of("product_features", base.as_of), gold.as_of("product_affinity", base.as_of)
     )
     pairs = pairs.persist()
     touched = pairs.select("customer_id").distinct().persist()
     return Changed(base, pairs, touched, touched.union(movers).distinct().persist())
 
 
-def snapshot_of(context: Context, name: str, snapshot: Snapshot) -> DataFrame:
-    """A gold table's rows of a snapshot."""
-    return _rows_of(context, name, snapshot.as_of)
-
-
-def _rows_of(context: Context, name: str, as_of: datetime) -> DataFrame:
-    frame = context.warehouse.read(f"gold.{name}", KEPT.get(name, {}), version="newest")
-    return frame.where(F.col("as_of") == F.lit(as_of))
-
-
 def publish(
-    context: Context, frames: Mapping[str, DataFrame], as_of: datetime, changed: Changed | None, *, small: bool
+    context: Context,
+    gold: Gold,
+    frames: Mapping[str, DataFrame],
+    as_of: datetime,
+    changed: Changed | None,
+    *,
+    small: bool,
 ) -> dict[str, int]:
-    """Replace the snapshot of an instant in every gold table, each in one commit; returns the rows written.
+    """Set the snapshot of an instant into every gold table, each in one commit; returns the rows written.
 
     Args:
-        small: what is written fits into memory, from which it is taken sooner than it is read again.
+        small: a snapshot fits into memory, from which it is taken sooner than it is read again.
     """
     report = context.report
     then = activity(frames, as_of)
+    theirs, pairs, movers = None, None, None
     if changed is None:
-        theirs = None
         lifelong = customers.lifelong(then)
         affinity = products.product_affinity(then)
         preferences = products.category_preferences(then)
     else:
-        whom, base = changed.customers, changed.base
+        base = changed.base.as_of
         # Three tables come of the same few events, for which all files of events are read.
         theirs = then.of(changed.movers).persist()
-        lifelong = customers.lifelong(theirs.of(whom)).unionByName(
-            _others(customers.carried_over(snapshot_of(context, "customer_features", base)), whom)
+        lifelong = customers.lifelong(theirs.of(changed.customers)).unionByName(
+            _others(customers.carried_over(gold.as_of("customer_features", base)), changed.customers)
         )
-        affinity = _with_the_others(
-            context, products.product_affinity(theirs.of(changed.pairs)), "product_affinity", base, changed.pairs, as_of
-        )
-        preferences = _with_the_others(
-            context, products.category_preferences(theirs), "category_preferences", base, changed.movers, as_of
-        )
+        affinity = products.product_affinity(theirs.of(changed.pairs))
+        preferences = products.category_preferences(theirs)
+        if base == as_of or (base == gold.previous(as_of) and not gold.has(as_of)):
+            # What the tables say of the base is what they say of this instant, too.
+            pairs, movers = changed.pairs, changed.movers
+        else:
+            affinity = _with_the_others(affinity, gold.as_of("product_affinity", base), changed.pairs)
+            preferences = _with_the_others(preferences, gold.as_of("category_preferences", base), changed.movers)
     rows: dict[str, int] = {}
     kept: list[DataFrame] = []
 
-    def write(name: str, frame: DataFrame) -> DataFrame:
-        """Write a table's snapshot; returns it as it was written."""
-        frame = _typed(context.contracts[name], frame)
+    def write(name: str, frame: DataFrame, only: DataFrame | None = None) -> DataFrame:
+        """Write a table's snapshot; returns the whole of it as it was written."""
+        frame = typed(context.contracts[name], frame)
         if small:
             kept.append(frame.persist())
         with report.step(f"publish {name}"):
-            rows[f"gold.{name}"] = _replace(context, context.contracts[name], frame, as_of)
-        report.say(f"{name}: {rows[f'gold.{name}']:,} rows as of {as_of.isoformat()}")
-        return frame if small else _rows_of(context, name, as_of)
+            rows[f"gold.{name}"] = gold.put(name, frame, as_of, only)
+        report.say(f"{name}: {rows[f'gold.{name}']:,} rows written as of {as_of.isoformat()}")
+        return frame if small and only is None else gold.as_of(name, as_of)
 
     # What follows from a table is made from what was written: to keep a large snapshot takes longer than to read it.
     def publish_products() -> None:
-        written = write("product_affinity", affinity)
+        written = write("product_affinity", affinity, pairs)
         write("product_features", products.product_features(then, written))
 
     def publish_customers() -> None:
-        written = write("category_preferences", preferences)
+        written = write("category_preferences", preferences, movers)
         # Read once for each score.
         unscored = customers.unscored(then, lifelong, written).persist()
         try:
@@ -196,29 +194,10 @@ def publish(
     return rows
 
 
-def _with_the_others(
-    context: Context, anew: DataFrame, name: str, base: Snapshot, whom: DataFrame, as_of: datetime
-) -> DataFrame:
-    """Rows computed anew, and those of all other customers as a snapshot has them."""
-    kept = _others(snapshot_of(context, name, base), whom).withColumn("as_of", F.lit(as_of).cast("timestamp"))
-    return anew.unionByName(kept.select(*anew.columns))
+def _with_the_others(anew: DataFrame, base: DataFrame, whom: DataFrame) -> DataFrame:
+    """Rows computed anew, and those of all others as an earlier snapshot has them."""
+    return anew.unionByName(_others(base, whom).select(*anew.columns))
 
 
 def _others(rows: DataFrame, whom: DataFrame) -> DataFrame:
     return rows.join(whom, whom.columns, "left_anti")
-
-
-def _typed(contract: Contract, frame: DataFrame) -> DataFrame:
-    """The columns that a table has, in its types."""
-    columns = [F.col(c.name).cast(c.type).alias(c.name) for c in contract.columns]
-    return frame.select(*columns, *[F.col(n).cast(t).alias(n) for n, t in KEPT.get(contract.name, {}).items()])
-
-
-def _replace(context: Context, contract: Contract, frame: DataFrame, as_of: datetime) -> int:
-    table = f"gold.{contract.name}"
-    ddl = ", ".join([contract.ddl(), *(f"{n} {t}" for n, t in KEPT.get(contract.name, {}).items())])
-    context.warehouse.create(table, ddl, contract.partition_by)
-    moment = as_of.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    rows = context.warehouse.replace(frame, table, f"as_of = TIMESTAMP '{moment}'")
-    context.report.count(table, rows_written=rows)
-    return rows

@@ -1,4 +1,4 @@
-"""gold.category_preferences, gold.product_affinity and gold.product_features as of an instant."""
+"""The values of gold.category_preferences, gold.product_affinity and gold.product_features as of an instant."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ def category_preferences(activity: Activity) -> DataFrame:
     best_first = whole.orderBy(F.desc("purchases"), F.desc("spend"), F.asc("category"))
     return shared.where(F.col("category").isNotNull()).select(
         "customer_id",
-        _as_of(activity),
         "category",
         "orders",
         "purchases",
@@ -61,7 +60,6 @@ def product_affinity(activity: Activity) -> DataFrame:
     counted = pairs.withColumn("last_event", F.timestamp_micros("last"))
     return counted.select(
         "customer_id",
-        _as_of(activity),
         "product_id",
         "interactions",
         "converted",
@@ -135,7 +133,6 @@ def product_features(activity: Activity, affinity: DataFrame) -> DataFrame:
     )
     return counted.join(activity.products, "product_id", "left").select(
         "product_id",
-        _as_of(activity),
         "viewers",
         "interactions",
         "converted",
@@ -150,7 +147,3 @@ def product_features(activity: Activity, affinity: DataFrame) -> DataFrame:
 
 def _percentage():  # type: ignore[no-untyped-def]
     return F.when(F.col("interactions") > 0, F.col("converted") * 100.0 / F.col("interactions"))
-
-
-def _as_of(activity: Activity):  # type: ignore[no-untyped-def]
-    return F.lit(activity.as_of).cast("timestamp").alias("as_of")

@@ -7,10 +7,11 @@ last entry of an instant tells its state.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from lakehouse.contracts import Contract
 from lakehouse.runtime.progress import Batch
 from lakehouse.tables import Warehouse
 
@@ -44,6 +45,67 @@ class Snapshot:
     at: datetime
 
 
+@dataclass(frozen=True)
+class Retention:
+    """How long snapshots are kept, in days since each was made; None: for ever, or none is left out.
+
+    Attributes:
+        weekly_after: of those made longer ago, the last of each week stays.
+        monthly_after: of those made longer ago, the last of each month.
+    """
+
+    days: int | None = None
+    weekly_after: int | None = None
+    monthly_after: int | None = None
+
+    @classmethod
+    def of(cls, contracts: Iterable[Contract]) -> Retention:
+        """The shortest of some tables, for a snapshot is in all of them or in none."""
+        all_of = list(contracts)
+
+        def shortest(days: Iterable[int | None]) -> int | None:
+            return min((d for d in days if d is not None), default=None)
+
+        return cls(
+            shortest(c.retention_days for c in all_of),
+            shortest(c.weekly_after_days for c in all_of),
+            shortest(c.monthly_after_days for c in all_of),
+        )
+
+    def expired(self, held: Sequence[Snapshot], now: datetime) -> dict[datetime, str]:
+        """Which of the snapshots that are held are to go, by instant, each with the reason; never the latest.
+
+        A midnight belongs to the day, and so to the week and the month, that it ends.
+
+        Args:
+            held: in the order of their instants.
+        """
+        last_of_week = {_week(s.as_of): s.as_of for s in held}
+        last_of_month = {_month(s.as_of): s.as_of for s in held}
+        gone = {}
+        for s in held[:-1]:
+
+            def longer_than(days: int | None, made_at: datetime = s.made_at) -> bool:
+                return days is not None and made_at < now - timedelta(days=days)
+
+            if longer_than(self.days):
+                gone[s.as_of] = f"made more than {self.days} days ago"
+            elif longer_than(self.monthly_after) and last_of_month[_month(s.as_of)] != s.as_of:
+                gone[s.as_of] = f"made more than {self.monthly_after} days ago, and not the last of its month"
+            elif longer_than(self.weekly_after) and last_of_week[_week(s.as_of)] != s.as_of:
+                gone[s.as_of] = f"made more than {self.weekly_after} days ago, and not the last of its week"
+        return gone
+
+
+def _week(as_of: datetime) -> tuple[int, int]:
+    return (as_of - timedelta(microseconds=1)).isocalendar()[:2]
+
+
+def _month(as_of: datetime) -> tuple[int, int]:
+    day = as_of - timedelta(microseconds=1)
+    return day.year, day.month
+
+
 class Snapshots:
     """The snapshots of one warehouse, as known at the start of a run and changed by it."""
 
@@ -58,6 +120,11 @@ class Snapshots:
         """The last entry of each instant, by instant."""
         last = {s.as_of: s for s in [*self._entries, *self._new]}
         return {as_of: last[as_of] for as_of in sorted(last)}
+
+    @property
+    def kept(self) -> list[datetime]:
+        """The instants that have not expired."""
+        return [s.as_of for s in self.current.values() if s.state != EXPIRED]
 
     @property
     def newest(self) -> Snapshot | None:

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 from lakehouse.context import Context
 from lakehouse.errors import ConfigurationError, UsageError
-from lakehouse.features import changes, definitions, gold
-from lakehouse.features.snapshots import EXPIRED, PUBLISHED, STALE, Snapshot, Snapshots
+from lakehouse.features import changes, definitions, gold, migration, publishing
+from lakehouse.features.publishing import Gold
+from lakehouse.features.snapshots import EXPIRED, PUBLISHED, STALE, Retention, Snapshot, Snapshots
 from lakehouse.instants import instant
 from lakehouse.options import ALL, AUTO, Featurize
 from lakehouse.runtime.progress import DONE, Batch, End, Work
@@ -29,9 +30,10 @@ def run(context: Context, options: Featurize) -> None:
     Raises:
         UsageError: no instant is named, or too many are.
     """
-    for name in gold.TABLES:
+    for name in publishing.TABLES:
         if name not in context.contracts or context.contracts[name].layer != "gold":
             raise ConfigurationError("no such gold contract", where=name, todo="Restore contracts/.")
+    migration.refuse_former(context)
     stage = Instants(context, options)
     stage.carry_out()
     stage.failures.raise_first()
@@ -53,7 +55,7 @@ class Instants(Stage):
         super().__init__(context)
         self._recompute = options.recompute
         self._snapshots = Snapshots(context.warehouse, context.run_id, context.now)
-        contracts = {n: context.contracts[n] for n in gold.TABLES}
+        contracts = {n: context.contracts[n] for n in publishing.TABLES}
         self._today, self._good = definitions.of_gold(contracts), definitions.as_good(contracts)
         self._merged = {b.unit: b.batch_id for b in self.progress.finished(self.upstream) if b.state == DONE}
         self._asked = _asked(context, options, self._snapshots, self._good)
@@ -99,8 +101,9 @@ class Instants(Stage):
 
     def run(self, batch: Batch) -> End:
         as_of, report = instant(batch.unit), self.context.report
-        changed, recomputed = self._changed(as_of)
-        rows = gold.publish(self.context, self._frames, as_of, changed, small=self._events < KEPT_BYTES)
+        tables = Gold(self.context, {*self._snapshots.kept, *self._torn})
+        changed, recomputed = self._changed(tables, as_of)
+        rows = gold.publish(self.context, tables, self._frames, as_of, changed, small=self._events < KEPT_BYTES)
         if changed is not None:
             changed.unpersist()
         everyone = rows["gold.customer_features"]
@@ -115,14 +118,14 @@ class Instants(Stage):
             _expire(self.context, self._snapshots, batch, again=self._interrupted)
         return End(rows=rows)
 
-    def _changed(self, as_of: datetime) -> tuple[gold.Changed | None, int | None]:
+    def _changed(self, tables: Gold, as_of: datetime) -> tuple[gold.Changed | None, int | None]:
         """Whom to compute anew, and how many they are; None for everyone."""
         report, how = self.context.report, self._recompute
         base = self._snapshots.base(as_of, self._good, self._torn) if how != ALL else None
         if base is None or (how == AUTO and self._events < SMALL_BYTES):
             return None, None
         with report.step("changes"):
-            changed = gold.changed_since(self.context, base, self._frames, self._versions, as_of)
+            changed = gold.changed_since(self.context, tables, base, self._frames, self._versions, as_of)
             if changed is None:
                 report.say("silver's changes since the last snapshot are not kept: everyone is computed anew")
                 return None, None
@@ -190,23 +193,21 @@ def _tell_stale(
 
 
 def _expire(context: Context, snapshots: Snapshots, batch: Batch, *, again: bool) -> None:
-    """Delete the snapshots that were made longer ago than the contracts retain them, but never the latest.
+    """Take out the snapshots that the contracts no longer retain.
 
     Noted first: a snapshot of which only a part is left must not be carried over from.
 
     Args:
-        again: a run was killed, perhaps between the note and the deletion.
+        again: a run was killed, perhaps between the note and what it tells.
     """
-    retained = [d for n in gold.TABLES if (d := context.contracts[n].retention_days) is not None]
+    retention = Retention.of(context.contracts[n] for n in publishing.TABLES)
     held = [s for s in snapshots.current.values() if s.state != EXPIRED]
-    limit = context.now - timedelta(days=min(retained)) if retained else None
-    due = [s for s in held[:-1] if limit is not None and s.made_at < limit]
-    for snapshot in due:
-        snapshots.end(snapshot, EXPIRED, f"made more than {min(retained)} days ago", batch)
+    due = retention.expired(held, context.now)
+    for snapshot in held:
+        if snapshot.as_of in due:
+            snapshots.end(snapshot, EXPIRED, due[snapshot.as_of], batch)
     snapshots.commit()
-    gone = [s.as_of for s in snapshots.current.values() if s.state == EXPIRED] if again else [s.as_of for s in due]
+    gone = {s.as_of for s in snapshots.current.values() if s.state == EXPIRED} if again else set(due)
     if gone:
-        instants = ", ".join(f"TIMESTAMP '{t.strftime('%Y-%m-%dT%H:%M:%S.%fZ')}'" for t in gone)
-        for name in gold.TABLES:
-            context.warehouse.delete(f"gold.{name}", f"as_of IN ({instants})")
+        Gold(context, {*snapshots.kept, *gone}).remove(gone)
         context.report.say(f"{len(due)} snapshots have expired")

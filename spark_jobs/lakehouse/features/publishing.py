@@ -1,0 +1,154 @@
+"""The tables of gold, as snapshots are set into them, taken out of them, and read.
+
+``customer_features`` has the rows of each snapshot, for a customer's recency is another every day. A row of the other tables
+holds from one snapshot until another, and is written when its values change: they are timelines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse.context import Context
+from lakehouse.contracts import Contract
+from lakehouse.features import catalogue, timelines
+from lakehouse.features.timelines import FROM, GONE, TO
+from lakehouse.runtime.journal import Transaction
+from lakehouse.sql import literal, quote
+
+SNAPSHOTS = ("customer_features",)
+TIMELINES = ("category_preferences", "product_affinity", "product_features")
+TABLES = (*TIMELINES, *SNAPSHOTS)
+KEPT = {
+    "customer_features": {f.name: f.type for f in catalogue.helpers()},
+    "product_affinity": {"_spend": catalogue.MONEY},
+}
+"""What a table keeps beside its contract's columns for the next snapshot, by table."""
+FIRST_ROWS = Transaction("first rows", 1)
+REWRITTEN_BYTES = 4 * 1024 * 1024
+"""Tables of timelines below this size are written anew: which of their rows have changed would take more queries to find."""
+
+
+class Gold:
+    """The tables of gold of one warehouse, at a moment when the snapshots of some instants are in them.
+
+    Args:
+        kept: these instants, those included of which a killed run may have written some tables.
+    """
+
+    def __init__(self, context: Context, kept: Collection[datetime]) -> None:
+        self._context, self._kept = context, sorted(kept)
+        self._warehouse = context.warehouse
+
+    def previous(self, at: datetime) -> datetime | None:
+        """The kept instant before another."""
+        return max((t for t in self._kept if t < at), default=None)
+
+    def has(self, at: datetime) -> bool:
+        return at in self._kept
+
+    def as_of(self, name: str, at: datetime) -> DataFrame:
+        """A table's rows of the snapshot of an instant, with the columns of its values and keys."""
+        rows = self._rows(name)
+        if name in SNAPSHOTS:
+            return rows.where(F.col("as_of") == F.lit(at))
+        return timelines.as_of(rows, at).drop(FROM, TO)
+
+    def put(self, name: str, snapshot: DataFrame, at: datetime, only: DataFrame | None = None) -> int:
+        """Set what a table says of an instant, in one commit; returns how many rows were written.
+
+        Args:
+            snapshot: the rows as of the instant, in the types of the table (see ``typed``).
+            only: some key columns of those whose rows may be others than the table has; None: anyone's. It is not for tables of
+                whole snapshots.
+        """
+        contract = self._context.contracts[name]
+        ddl = ", ".join([contract.ddl(), *(f"{n} {t}" for n, t in KEPT.get(name, {}).items())])
+        self._warehouse.create(f"gold.{name}", ddl, contract.partition_by)
+        if name in SNAPSHOTS:
+            rows = self._warehouse.replace(snapshot, f"gold.{name}", f"as_of = {literal(at)}")
+        else:
+            rows = self._put_into_timelines(contract, snapshot, at, only)
+        self._context.report.count(f"gold.{name}", rows_written=rows)
+        return rows
+
+    def remove(self, instants: Collection[datetime]) -> None:
+        """Take the snapshots of some instants out of every table; what is no longer among ``kept`` then is not there before either."""
+        kept = [t for t in self._kept if t not in instants]
+        for name in TIMELINES:
+            keys, values = columns_of(self._context.contracts[name])
+            rows = self._rows(name)
+            touched = timelines.bounded_by(rows, sorted(instants)).select(*keys).distinct()
+            before = rows.join(touched, keys, "left_semi")
+            with _held(before):
+                self._merge(
+                    name, timelines.changes(before, timelines.without(before, keys, values, kept), keys, values)
+                )
+        listed = ", ".join(map(literal, sorted(instants)))
+        for name in SNAPSHOTS:
+            self._warehouse.delete(f"gold.{name}", f"as_of IN ({listed})")
+
+    def _put_into_timelines(self, contract: Contract, snapshot: DataFrame, at: datetime, only: DataFrame | None) -> int:
+        name, table = contract.name, f"gold.{contract.name}"
+        keys, values = columns_of(self._context.contracts[name])
+        following = min((t for t in self._kept if t > at), default=None)
+        size = self._warehouse.size(table)
+        if not size:
+            end = F.lit(following).cast("timestamp")
+            first = snapshot.select(*keys, F.lit(at).cast("timestamp").alias(FROM), end.alias(TO), *values)
+            written = self._warehouse.append(first, table, FIRST_ROWS)
+            if written is not None:
+                return written
+        rows = self._rows(name)
+        if only is None and size < REWRITTEN_BYTES:
+            everyone = snapshot.withColumn("_there", F.lit(True))
+            made = timelines.with_snapshot(rows, everyone, keys, values, at, following)
+            return self._warehouse.overwrite(made.select(*rows.columns), table)
+        if only is not None:
+            rows = rows.join(only, only.columns, "left_semi")
+        different = timelines.differing(rows, snapshot, keys, values, at)
+        with _held(different):
+            before = rows.join(different.select(*keys), keys, "left_semi")
+            after = timelines.with_snapshot(before, different, keys, values, at, following)
+            return self._merge(name, timelines.changes(before, after, keys, values))
+
+    def _merge(self, name: str, changes: DataFrame) -> int:
+        table = f"gold.{name}"
+        keys, values = columns_of(self._context.contracts[name])
+        columns = [*keys, FROM, TO, *values]
+        assigned = ", ".join(f"t.{quote(c)} = s.{quote(c)}" for c in columns)
+        inserted = f"({', '.join(map(quote, columns))}) VALUES ({', '.join(f's.{quote(c)}' for c in columns)})"
+        clauses = f"WHEN MATCHED AND s.{GONE} THEN DELETE WHEN MATCHED THEN UPDATE SET {assigned} WHEN NOT MATCHED THEN INSERT {inserted}"
+        with _held(changes):
+            done = self._warehouse.merge(changes, table, [*keys, FROM], clauses)
+        return done["inserted"] + done["updated"]
+
+    def _rows(self, name: str) -> DataFrame:
+        return self._warehouse.read(f"gold.{name}", KEPT.get(name, {}), version="newest")
+
+
+def typed(contract: Contract, frame: DataFrame) -> DataFrame:
+    """The columns of a snapshot that a table has, in its types."""
+    columns = {c.name: c.type for c in contract.columns if c.name not in (FROM, TO)} | KEPT.get(contract.name, {})
+    return frame.select(*[F.col(name).cast(type_).alias(name) for name, type_ in columns.items()])
+
+
+def columns_of(contract: Contract) -> tuple[list[str], list[str]]:
+    """The keys and the values of a table of timelines."""
+    keys = [k for k in contract.keys if k != FROM]
+    own = [c for c in contract.column_names if c not in (*keys, FROM, TO)]
+    return keys, [*own, *KEPT.get(contract.name, {})]
+
+
+@contextmanager
+def _held(frame: DataFrame) -> Iterator[None]:
+    """Within, a frame is kept once it has been computed."""
+    frame.persist()
+    try:
+        yield
+    finally:
+        frame.unpersist()
