@@ -108,9 +108,16 @@ class Spark:
         command += [t for k, v in settings.items() for t in ("--conf", f"{k}={v}")]
         return [*command, script, *arguments]
 
+    def _as_then(self) -> dict[str, str]:
+        """What has the environment's spark-submit start Spark as it did before it knew of archives and compilers."""
+        if (self._root / "bin" / "spark_submit.py").exists():
+            return {}
+        return {"SPARK_CONF_DIR": str(self._root / "conf"), "LAKEHOUSE_WORK": "much"}
+
     def submit(self, script: str, *arguments: str, name: str = "", **environment: str) -> Run:
         for old in self._events.iterdir():
             old.unlink()
+        environment = self._as_then() | environment
         run = timed(name or script, self.command(script, *arguments), self.folder / "log", self._root, **environment)
         for log in self._events.iterdir():
             _count(run, log)

@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "spark_jobs"))
 
 from lakehouse import versions  # noqa: E402
-from lakehouse.contracts import Contract  # noqa: E402
 from lakehouse.features import customers, products, silver  # noqa: E402
+from lakehouse.features.timelines import FROM, TO  # noqa: E402
 from lakehouse.ingestion import readers  # noqa: E402
 from lakehouse.ingestion.landing import Landing  # noqa: E402
 from lakehouse.ingestion.layouts import layouts  # noqa: E402
@@ -122,11 +122,14 @@ class Floor:
             f"{matched} WHEN NOT MATCHED AND {new} THEN INSERT *"
         )
 
-    def replace(self, rows: DataFrame, contract: Contract) -> None:
+    def replace(self, rows: DataFrame, name: str) -> None:
         """Replace the rows of a table of gold that are of the same instant."""
-        writer = rows.select(*[F.col(c.name).cast(c.type).alias(c.name) for c in contract.columns]).write
-        writer = writer.format("delta").mode("overwrite").partitionBy(*contract.partition_by)
-        writer.option("partitionOverwriteMode", "dynamic").save(str(self.path(f"gold.{contract.name}")))
+        types = {c.name: c.type for c in self.contracts[name].columns if c.name not in (FROM, TO)} | {
+            "as_of": "timestamp"
+        }
+        writer = rows.select(*[F.col(column).cast(type_).alias(column) for column, type_ in types.items()]).write
+        writer = writer.format("delta").mode("overwrite").partitionBy("as_of")
+        writer.option("partitionOverwriteMode", "dynamic").save(str(self.path(f"gold.{name}")))
 
 
 def each(function: Callable[[Floor, str], None], floor: Floor, entities: Iterable[str]) -> None:
@@ -214,10 +217,11 @@ def featurize(floor: Floor, as_of: datetime) -> None:
     )
 
     def write(name: str, rows: DataFrame) -> DataFrame:
-        kept = rows.persist()
-        floor.replace(kept, floor.contracts[name])
+        kept = rows.withColumn("as_of", F.lit(as_of).cast("timestamp")).persist()
+        floor.replace(kept, name)
         return kept
 
+    # Whole snapshots, the least that can be written without a look at what is there.
     def of_products() -> None:
         affinity = write("product_affinity", products.product_affinity(then))
         write("product_features", products.product_features(then, affinity))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka_broker import KafkaBroker
 from lakehouse.merging import upserts
 from lakehouse.tables import Warehouse
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
+from topics_of_a_test import Events
 
 
 @pytest.fixture
@@ -28,3 +32,14 @@ def unpinned_reads(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 def every_table_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has upserts do with each table as with a large one."""
     monkeypatch.setattr(upserts, "SMALL_BYTES", 0)
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    with KafkaBroker(tmp_path_factory.mktemp("kafka")) as running:
+        yield running
+
+
+@pytest.fixture
+def events(spark: SparkSession, tmp_path: Path, broker: KafkaBroker) -> Events:
+    return Events(spark, tmp_path, broker)
