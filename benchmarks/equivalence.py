@@ -29,6 +29,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "spark_jobs"), str(ROOT / "tests")]
 
+from lakehouse.features import timelines  # noqa: E402
 from lakehouse.instants import instant  # noqa: E402
 from lakehouse.report import RunReport  # noqa: E402
 from lakehouse.session import build_session  # noqa: E402
@@ -188,6 +189,9 @@ def content(spark: SparkSession, warehouse: Path, table: str) -> DataFrame:
     rows = spark.read.format("delta").load(str(warehouse / table.replace(".", "/")))
     if "as_of" in rows.columns:
         rows = rows.where(F.col("as_of") == F.lit(END).cast("timestamp"))
+    elif table.startswith("gold.") and "valid_to" in rows.columns:
+        # Other instants have been kept, or none, by the way.
+        rows = timelines.as_of(rows, instant(END)).drop("valid_from", "valid_to")
     return rows.select(*sorted(c for c in rows.columns if not c.startswith("_") or c in (DELETED, FIRST)))
 
 

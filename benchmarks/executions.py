@@ -123,7 +123,9 @@ def main() -> int:
                 work = Path(folder) / f"{name}-{n}"
                 for step, runs in steps(files, make(work), work):
                     done[step] = runs
-                    told = ", ".join(f"{r.name} {r.executions} executions, {r.seconds:.0f} s" for r in runs)
+                    told = ", ".join(
+                        f"{r.name} {r.executions} executions, {r.seconds:.1f} s, CPU {r.cpu:.1f} s" for r in runs
+                    )
                     CONSOLE.print(f"{name}, {step}: {told}")
                 found.setdefault(name, []).append(done)
             differ = differences(Path(folder) / f"{ROOT.name}-{n}" / "warehouse", work / "warehouse")

@@ -17,8 +17,8 @@ added; to make snapshots of a time from before the lakehouse ran.
 | `from_events` | compute every customer from events, even where a snapshot is up to date |
 | `places` | where the run works, by the settings; fixed, and not in the form |
 
-**When it fails.** The task's last line says what is wrong and what to do. Running it again is always safe: a
-snapshot is replaced as a whole, those that are done are not made again, and one that was left half made is.
+**When it fails.** The task's last line says what is wrong and what to do. Running it again is always safe:
+snapshots that are done are not made again, and one that was left half made is.
 
 | exit code | meaning | what to do |
 |---|---|---|

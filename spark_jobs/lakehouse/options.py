@@ -85,7 +85,7 @@ class Merge:
 
 @dataclass(frozen=True)
 class Migrate:
-    """Nor has migrate."""
+    """Migrate has none."""
 
 
 @dataclass(frozen=True)

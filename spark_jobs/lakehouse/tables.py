@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from pyspark.sql import DataFrame, DataFrameWriter
@@ -109,9 +109,9 @@ class Warehouse(Tables):
             self._change(f"ALTER TABLE {self.sql_name(table)} ADD COLUMNS ({columns})")
             self._note_write(table)
 
-    def renew_properties(self, table: str) -> None:
-        """Give a table the properties that it would be made with today."""
-        wanted = properties.of_new_table(table, self.log.columns(table))
+    def set_properties(self, table: str, columns: Collection[str]) -> None:
+        """Give a table the properties that a new one with some columns is made with."""
+        wanted = properties.of_new_table(table, columns)
         listed = ", ".join(f"'{k}' = '{v}'" for k, v in wanted.items())
         self._change(f"ALTER TABLE {self.sql_name(table)} SET TBLPROPERTIES ({listed})")
         self._note_write(table)

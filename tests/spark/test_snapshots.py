@@ -13,6 +13,7 @@ import pytest
 from lakehouse.errors import ConfigurationError
 from lakehouse.features import catalogue, definitions, publishing, timelines
 from lakehouse.features.catalogue import MONEY, TRANSACTIONS, Feature
+from lakehouse.features.publishing import Gold
 from lakehouse.features.snapshots import Snapshots
 from lakehouse.instants import instant
 from lakehouse.report import RunReport
@@ -57,7 +58,11 @@ def test_carried_over_is_what_duckdb_computes_from_all_events(daily: Pipeline) -
     assert oracle.differences(oracle.connect(daily.warehouse_path), AS_OF) == {}
 
 
-def test_late_data_make_the_snapshots_after_them_stale_until_they_are_renewed(daily: Pipeline) -> None:
+def test_late_data_make_the_snapshots_after_them_stale_until_they_are_renewed(
+    daily: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Rows are found and merged, as in large tables.
+    monkeypatch.setattr(publishing, "REWRITTEN_BYTES", 0)
     # The shop itself delivers some rows late, so that the first snapshot was stale before.
     warnings = [w for as_of in (EARLIER[1], AS_OF) for w in daily.reports[as_of].warnings if "stale" in w]
     assert [w.split(": data from ")[0] for w in warnings] == [
@@ -121,7 +126,9 @@ def test_spark_and_python_read_the_same_as_of_an_instant(daily: Pipeline) -> Non
         assert len(helpers["now"](daily.warehouse_path, name)) == table.where("valid_to IS NULL").count() > 0
 
 
-def test_a_warehouse_of_whole_snapshots_is_refused_until_it_is_brought_over(daily: Pipeline) -> None:
+def test_a_warehouse_of_whole_snapshots_is_refused_until_it_is_brought_over(
+    daily: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tables = [f"gold.{name}" for name in publishing.TIMELINES]
     expected, kept = rows_of(daily, tables), Snapshots(daily.context("migrate").warehouse, "", START).kept
     for table in tables:
@@ -129,11 +136,21 @@ def test_a_warehouse_of_whole_snapshots_is_refused_until_it_is_brought_over(dail
         # And one that has expired, of which a killed run has left the rows.
         rows.append(rows[0].withColumn("as_of", F.lit(START - timedelta(days=9))))
         former = reduce(DataFrame.unionByName, rows).drop("valid_from", "valid_to")
+        daily.spark.sql(
+            f"ALTER TABLE delta.`{daily.path(table)}` SET TBLPROPERTIES ('delta.enableDeletionVectors' = 'false')"
+        )
         former.write.format("delta").mode("overwrite").option("overwriteSchema", "true").partitionBy("as_of").save(
             str(daily.path(table))
         )
     with pytest.raises(ConfigurationError, match=r"migrate\.py"):
         daily.run("featurize", as_of=AS_OF)
+    with monkeypatch.context() as m:
+        contracts = shutil.copytree(daily.contracts, tmp_path / "contracts")
+        old = contracts / "product_features.odcs.yaml"
+        old.write_text(old.read_text().replace("valid_from", "as_of"))
+        m.setattr(daily, "contracts", contracts)
+        with pytest.raises(ConfigurationError, match="the contract of an earlier release"):
+            daily.run("migrate")
     daily.run("migrate")
     assert rows_of(daily, tables) == expected
     assert not daily.run("migrate").wrote
@@ -144,18 +161,27 @@ def test_a_warehouse_of_whole_snapshots_is_refused_until_it_is_brought_over(dail
         assert (detail["partitionColumns"], detail["properties"]["delta.enableDeletionVectors"]) == ([], "true")
 
 
-def test_old_snapshots_are_thinned_and_expire_but_never_the_latest(daily: Pipeline) -> None:
+def test_old_snapshots_are_thinned_and_expire_but_never_the_latest(
+    daily: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def instants() -> list[datetime]:
         rows = daily.table("gold.customer_features").selectExpr("unix_seconds(as_of) AS s").distinct().collect()
         return sorted(datetime.fromtimestamp(r["s"], UTC) for r in rows)
 
     assert len(instants()) == 5
-    daily.run("featurize", as_of="2026-03-10", now=datetime.now(UTC) + timedelta(days=61))
-    # The midnight that ended the first week, and the latest.
-    assert instants() == [instant("2026-03-09"), instant("2026-03-10")]
-    for as_of in ("2026-03-09", "2026-03-10"):
+    later = datetime.now(UTC) + timedelta(days=61)
+    with monkeypatch.context() as m:
+        # Killed when it is noted which snapshots have expired, and none is gone.
+        m.setattr(Gold, "remove", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            daily.run("featurize", as_of="2026-03-10", now=later)
+    assert len(instants()) == 6
+    daily.run("featurize", as_of="2026-03-07", recompute="changed", now=later)
+    # A new one, the midnight that ended the first week, and the latest.
+    assert instants() == [instant(t) for t in ("2026-03-07", "2026-03-09", "2026-03-10")]
+    for as_of in ("2026-03-07", "2026-03-09", "2026-03-10"):
         assert oracle.differences(oracle.connect(daily.warehouse_path), as_of) == {}
-    daily.run("featurize", as_of="2026-03-10", recompute="all", now=datetime.now(UTC) + timedelta(days=1101))
+    daily.run("featurize", as_of="2026-03-10", recompute="all", now=later + timedelta(days=1101))
     assert instants() == [instant("2026-03-10")]
     for table in publishing.TIMELINES:
         assert daily.table(f"gold.{table}").where("valid_from < '2026-03-10' OR valid_to IS NOT NULL").count() == 0

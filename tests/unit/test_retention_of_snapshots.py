@@ -27,10 +27,10 @@ def left(retention: Retention, days: int) -> list[str]:
 
 def test_daily_ones_then_the_last_of_each_week_then_of_each_month() -> None:
     kept = left(Retention(weekly_after=10, monthly_after=40), 120)
-    # The last is 30 April. Midnights that end a Sunday are Mondays; each month's last one of these stays.
+    # The last is 30 April. Midnights that end a Sunday are Mondays, and those that end a month are the first of the next.
     daily = [f"04-{d}" for d in range(20, 31)]
-    weekly = ["03-23", "03-30", "04-06", "04-13"]
-    assert kept == ["01-26", "02-23", *weekly, *daily]
+    weekly = ["03-23", "03-30", "04-01", "04-06", "04-13"]
+    assert kept == ["01-01", "02-01", "03-01", *weekly, *daily]
 
 
 def test_a_midnight_belongs_to_the_month_that_it_ends() -> None:

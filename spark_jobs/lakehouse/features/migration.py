@@ -5,12 +5,18 @@ from __future__ import annotations
 from lakehouse.context import Context
 from lakehouse.errors import ConfigurationError
 from lakehouse.features import timelines
-from lakehouse.features.publishing import KEPT, TIMELINES, columns_of
+from lakehouse.features.publishing import TABLES, TIMELINES, columns_of, types_of
 from lakehouse.features.snapshots import Snapshots
+from lakehouse.features.timelines import FROM, TO
 
 
-def refuse_former(context: Context) -> None:
-    """Raises ConfigurationError while a table is as earlier releases kept it."""
+def check(context: Context) -> None:
+    """See that the contracts and the tables of gold are of this release.
+
+    Raises:
+        ConfigurationError: a contract is missing or is of an earlier release, or a table has the rows of each snapshot still.
+    """
+    _check_contracts(context)
     found = _former(context)
     if found:
         raise ConfigurationError(
@@ -21,24 +27,43 @@ def refuse_former(context: Context) -> None:
 
 
 def run(context: Context) -> None:
-    """Make timelines of whole snapshots, each table in one commit; a run that is killed is gone on with by the next.
+    """Make timelines of whole snapshots, each table in one commit; after a kill, the next run goes on where it stopped.
 
     Snapshots that have expired are left out.
+
+    Raises:
+        ConfigurationError: a contract of gold is missing, or is of an earlier release.
     """
+    _check_contracts(context)
     report, warehouse = context.report, context.warehouse
     kept = Snapshots(warehouse, context.run_id, context.now).kept
     for name in _former(context):
-        table = f"gold.{name}"
+        table, types = f"gold.{name}", types_of(context.contracts[name])
         keys, values = columns_of(context.contracts[name])
         with report.step(f"migrate {table}"):
-            snapshots = warehouse.read(table, version="newest")
+            # Before the table is one that is not looked at again; and where a catalog drops them with the old columns, after it too.
+            warehouse.set_properties(table, types)
+            snapshots = warehouse.read(table, {c: types[c] for c in values}, version="newest")
             before = snapshots.count()
-            # First, for what is brought over is not looked at again.
-            warehouse.renew_properties(table)
-            made = timelines.of_snapshots(snapshots, keys, values, kept)
-            rows = warehouse.overwrite(made.select(*context.contracts[name].column_names, *KEPT.get(name, {})), table)
+            rows = warehouse.overwrite(timelines.of_snapshots(snapshots, keys, values, kept).select(*types), table)
+            if warehouse.location.startswith("catalog:"):
+                warehouse.set_properties(table, types)
         report.count(table, rows_written=rows)
         report.say(f"{table}: {before:,} rows of {len(kept)} snapshots are {rows:,} rows now")
+
+
+def _check_contracts(context: Context) -> None:
+    for name in TABLES:
+        contract = context.contracts.get(name)
+        if contract is None or contract.layer != "gold":
+            raise ConfigurationError("no such gold contract", where=name, todo="Restore contracts/.")
+        is_timeline = FROM in contract.keys and TO in contract.column_names and "as_of" not in contract.column_names
+        if name in TIMELINES and not is_timeline:
+            raise ConfigurationError(
+                f"is the contract of an earlier release: it has no {FROM} as a key, no {TO}, or still as_of",
+                where=name,
+                todo="Take these columns from the shipped contract.",
+            )
 
 
 def _former(context: Context) -> list[str]:

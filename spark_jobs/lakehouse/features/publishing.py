@@ -67,7 +67,7 @@ class Gold:
                 whole snapshots.
         """
         contract = self._context.contracts[name]
-        ddl = ", ".join([contract.ddl(), *(f"{n} {t}" for n, t in KEPT.get(name, {}).items())])
+        ddl = ", ".join(f"{quote(n)} {t}" for n, t in types_of(contract).items())
         self._warehouse.create(f"gold.{name}", ddl, contract.partition_by)
         if name in SNAPSHOTS:
             rows = self._warehouse.replace(snapshot, f"gold.{name}", f"as_of = {literal(at)}")
@@ -77,7 +77,7 @@ class Gold:
         return rows
 
     def remove(self, instants: Collection[datetime]) -> None:
-        """Take the snapshots of some instants out of every table; what is no longer among ``kept`` then is not there before either."""
+        """Take the snapshots of some of the kept instants out of every table."""
         kept = [t for t in self._kept if t not in instants]
         for name in TIMELINES:
             keys, values = columns_of(self._context.contracts[name])
@@ -107,7 +107,7 @@ class Gold:
         if only is None and size < REWRITTEN_BYTES:
             everyone = snapshot.withColumn("_there", F.lit(True))
             made = timelines.with_snapshot(rows, everyone, keys, values, at, following)
-            return self._warehouse.overwrite(made.select(*rows.columns), table)
+            return self._warehouse.replace(made.select(*types_of(contract)), table, "true")
         if only is not None:
             rows = rows.join(only, only.columns, "left_semi")
         different = timelines.differing(rows, snapshot, keys, values, at)
@@ -131,10 +131,15 @@ class Gold:
         return self._warehouse.read(f"gold.{name}", KEPT.get(name, {}), version="newest")
 
 
+def types_of(contract: Contract) -> dict[str, str]:
+    """The columns of a table, in their order, with their types."""
+    return {c.name: c.type for c in contract.columns} | KEPT.get(contract.name, {})
+
+
 def typed(contract: Contract, frame: DataFrame) -> DataFrame:
     """The columns of a snapshot that a table has, in its types."""
-    columns = {c.name: c.type for c in contract.columns if c.name not in (FROM, TO)} | KEPT.get(contract.name, {})
-    return frame.select(*[F.col(name).cast(type_).alias(name) for name, type_ in columns.items()])
+    types = {name: type_ for name, type_ in types_of(contract).items() if name not in (FROM, TO)}
+    return frame.select(*[F.col(name).cast(type_).alias(name) for name, type_ in types.items()])
 
 
 def columns_of(contract: Contract) -> tuple[list[str], list[str]]:

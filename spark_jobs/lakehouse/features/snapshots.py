@@ -50,7 +50,7 @@ class Retention:
     """How long snapshots are kept, in days since each was made; None: for ever, or none is left out.
 
     Attributes:
-        weekly_after: of those made longer ago, the last of each week stays.
+        weekly_after: of those made longer ago, the last of each week stays, and that of each month where there is ``monthly_after``.
         monthly_after: of those made longer ago, the last of each month.
     """
 
@@ -82,6 +82,8 @@ class Retention:
         """
         last_of_week = {_week(s.as_of): s.as_of for s in held}
         last_of_month = {_month(s.as_of): s.as_of for s in held}
+        # So that a month is left with its end, and not with the end of its last week.
+        spared = set(last_of_month.values()) if self.monthly_after is not None else set()
         gone = {}
         for s in held[:-1]:
 
@@ -92,7 +94,7 @@ class Retention:
                 gone[s.as_of] = f"made more than {self.days} days ago"
             elif longer_than(self.monthly_after) and last_of_month[_month(s.as_of)] != s.as_of:
                 gone[s.as_of] = f"made more than {self.monthly_after} days ago, and not the last of its month"
-            elif longer_than(self.weekly_after) and last_of_week[_week(s.as_of)] != s.as_of:
+            elif longer_than(self.weekly_after) and s.as_of not in {last_of_week[_week(s.as_of)], *spared}:
                 gone[s.as_of] = f"made more than {self.weekly_after} days ago, and not the last of its week"
         return gone
 
@@ -125,6 +127,11 @@ class Snapshots:
     def kept(self) -> list[datetime]:
         """The instants that have not expired."""
         return [s.as_of for s in self.current.values() if s.state != EXPIRED]
+
+    @property
+    def expired(self) -> list[datetime]:
+        """The instants that have."""
+        return [s.as_of for s in self.current.values() if s.state == EXPIRED]
 
     @property
     def newest(self) -> Snapshot | None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from lakehouse.context import Context
-from lakehouse.errors import ConfigurationError, UsageError
+from lakehouse.errors import UsageError
 from lakehouse.features import changes, definitions, gold, migration, publishing
 from lakehouse.features.publishing import Gold
 from lakehouse.features.snapshots import EXPIRED, PUBLISHED, STALE, Retention, Snapshot, Snapshots
@@ -30,10 +30,7 @@ def run(context: Context, options: Featurize) -> None:
     Raises:
         UsageError: no instant is named, or too many are.
     """
-    for name in publishing.TABLES:
-        if name not in context.contracts or context.contracts[name].layer != "gold":
-            raise ConfigurationError("no such gold contract", where=name, todo="Restore contracts/.")
-    migration.refuse_former(context)
+    migration.check(context)
     stage = Instants(context, options)
     stage.carry_out()
     stage.failures.raise_first()
@@ -92,6 +89,9 @@ class Instants(Stage):
         if self._events < KEPT_BYTES:
             # Each table of gold looks at them; to ask Delta for their files takes longer than to keep them.
             self._frames = {entity: frame.persist() for entity, frame in self._frames.items()}
+        if self._interrupted:
+            # Perhaps between the note that snapshots have expired and their end; what is left of them must not count as there.
+            _take_out(context, self._snapshots, self._snapshots.expired)
         _tell_stale(context, self._snapshots, self._versions, [instant(b.unit) for b in batches], batches[0])
         try:
             yield
@@ -115,7 +115,7 @@ class Instants(Stage):
         self._torn.discard(as_of)
         if batch == self._last:
             # Within the last batch: what is killed here is found, and done again, by the next run.
-            _expire(self.context, self._snapshots, batch, again=self._interrupted)
+            _expire(self.context, self._snapshots, batch)
         return End(rows=rows)
 
     def _changed(self, tables: Gold, as_of: datetime) -> tuple[gold.Changed | None, int | None]:
@@ -192,13 +192,10 @@ def _tell_stale(
     )
 
 
-def _expire(context: Context, snapshots: Snapshots, batch: Batch, *, again: bool) -> None:
+def _expire(context: Context, snapshots: Snapshots, batch: Batch) -> None:
     """Take out the snapshots that the contracts no longer retain.
 
     Noted first: a snapshot of which only a part is left must not be carried over from.
-
-    Args:
-        again: a run was killed, perhaps between the note and what it tells.
     """
     retention = Retention.of(context.contracts[n] for n in publishing.TABLES)
     held = [s for s in snapshots.current.values() if s.state != EXPIRED]
@@ -207,7 +204,10 @@ def _expire(context: Context, snapshots: Snapshots, batch: Batch, *, again: bool
         if snapshot.as_of in due:
             snapshots.end(snapshot, EXPIRED, due[snapshot.as_of], batch)
     snapshots.commit()
-    gone = {s.as_of for s in snapshots.current.values() if s.state == EXPIRED} if again else set(due)
+    _take_out(context, snapshots, list(due))
+
+
+def _take_out(context: Context, snapshots: Snapshots, gone: list[datetime]) -> None:
     if gone:
         Gold(context, {*snapshots.kept, *gone}).remove(gone)
-        context.report.say(f"{len(due)} snapshots have expired")
+        context.report.say(f"{len(gone)} snapshots have expired")

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 FROM, TO = "valid_from", "valid_to"
 GONE = "_gone"
-"""Of the rows by which a table changes: whether it loses this one."""
+"""A column of the rows that change a table: whether the table loses the row."""
 
 
 def as_of(rows: DataFrame, at: datetime) -> DataFrame:
@@ -49,7 +49,7 @@ def differing(
 
 def with_snapshot(
     rows: DataFrame,
-    differing: DataFrame,
+    snapshot: DataFrame,
     keys: Sequence[str],
     values: Sequence[str],
     at: datetime,
@@ -58,15 +58,15 @@ def with_snapshot(
     """The rows of some keys, once they say of an instant what a snapshot says.
 
     Args:
-        rows: the table's rows of the keys of ``differing``; those that end before the kept instant before ``at``, or begin
+        rows: the table's rows of the keys of ``snapshot``; those that end before the kept instant before ``at``, or begin
             after ``following``, may be left out.
-        differing: what the function of this name gives.
+        snapshot: what ``differing`` gives, or all rows of the snapshot with ``_there``.
         following: the kept instant after ``at``; None if it is the last.
     """
     instant, end = _instant(at), F.lit(following).cast("timestamp")
     earlier = rows.where(F.col(FROM) < instant).withColumn(TO, F.least(F.coalesce(TO, instant), instant))
     pieces = earlier.select(*keys, FROM, TO, *values).unionByName(
-        differing.where("_there").select(*keys, instant.alias(FROM), end.alias(TO), *values)
+        snapshot.where("_there").select(*keys, instant.alias(FROM), end.alias(TO), *values)
     )
     if following is not None:
         later = rows.where(F.col(TO).isNull() | (F.col(TO) > end)).withColumn(FROM, F.greatest(FROM, end))
