@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,15 +29,31 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from support import ROOT
 
-STAGES: dict[str, tuple[Callable[..., None], type]] = {
-    "ingest": (ingestion.run, options.Ingest),
-    "validate": (validation.run, options.Validate),
-    "merge": (lambda context, _: merging.run(context), options.Merge),
-    "featurize": (features.run, options.Featurize),
-    "migrate": (lambda context, _: migration.run(context), options.Migrate),
-    "training_set": (training.run, options.TrainingSet),
-    "optimize": (maintenance.run, options.Optimize),
-    "replay": (decisions.run, options.Replay),
+
+@dataclass(frozen=True)
+class StageFunction:
+    """What a stage's script calls, and the options that it takes."""
+
+    function: Callable[..., None]
+    kind: type
+
+    def __call__(self, context: Context, chosen: Any = None) -> None:
+        """Carry it out; by default with the defaults, and ingest with the landing folder beside the warehouse."""
+        if chosen is None:
+            landing = Path(context.warehouse.location).parent / "landing"
+            chosen = options.parsed(self.kind, {"landing": str(landing)} if self.kind is options.Ingest else {})
+        self.function(context, chosen)
+
+
+STAGES = {
+    "ingest": StageFunction(ingestion.run, options.Ingest),
+    "validate": StageFunction(validation.run, options.Validate),
+    "merge": StageFunction(lambda context, _: merging.run(context), options.Merge),
+    "featurize": StageFunction(features.run, options.Featurize),
+    "migrate": StageFunction(lambda context, _: migration.run(context), options.Migrate),
+    "training_set": StageFunction(training.run, options.TrainingSet),
+    "optimize": StageFunction(maintenance.run, options.Optimize),
+    "replay": StageFunction(decisions.run, options.Replay),
 }
 BATCH = ("ingest", "validate", "merge")
 
@@ -67,13 +84,13 @@ class Pipeline:
     ) -> RunReport:
         """Run one stage, with options of its own; returns its report, raises what the stage raises."""
         context = self.context(stage, only=only, as_of=as_of, now=now)
-        STAGES[stage][0](context, self.options(stage, **chosen))
+        STAGES[stage](context, self.options(stage, **chosen))
         return context.report
 
     def options(self, stage: str, **chosen: Any) -> Any:
         """A stage's options, of texts as the command line has them; ingest's landing folder is this pipeline's."""
         of_stage = {"landing": str(self.landing)} if stage == "ingest" else {}
-        return options.parsed(STAGES[stage][1], of_stage | chosen)
+        return options.parsed(STAGES[stage].kind, of_stage | chosen)
 
     def context(
         self,
