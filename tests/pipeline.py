@@ -31,18 +31,26 @@ from support import ROOT
 
 
 @dataclass(frozen=True)
+class PipelineContext(Context):
+    """A context that knows the landing folder of its pipeline."""
+
+    landing: Path
+
+
+@dataclass(frozen=True)
 class StageFunction:
     """What a stage's script calls, and the options that it takes."""
 
     function: Callable[..., None]
     kind: type
 
-    def __call__(self, context: Context, chosen: Any = None) -> None:
-        """Carry it out; by default with the defaults, and ingest with the landing folder beside the warehouse."""
-        if chosen is None:
-            landing = Path(context.warehouse.location).parent / "landing"
-            chosen = options.parsed(self.kind, {"landing": str(landing)} if self.kind is options.Ingest else {})
-        self.function(context, chosen)
+    def options(self, landing: Path, **chosen: Any) -> Any:
+        """The options, of texts as the command line has them; ingest is told where the landing folder is."""
+        of_stage = {"landing": str(landing)} if self.kind is options.Ingest else {}
+        return options.parsed(self.kind, of_stage | chosen)
+
+    def __call__(self, context: PipelineContext, **chosen: Any) -> None:
+        self.function(context, self.options(context.landing, **chosen))
 
 
 STAGES = {
@@ -84,13 +92,11 @@ class Pipeline:
     ) -> RunReport:
         """Run one stage, with options of its own; returns its report, raises what the stage raises."""
         context = self.context(stage, only=only, as_of=as_of, now=now)
-        STAGES[stage](context, self.options(stage, **chosen))
+        STAGES[stage](context, **chosen)
         return context.report
 
     def options(self, stage: str, **chosen: Any) -> Any:
-        """A stage's options, of texts as the command line has them; ingest's landing folder is this pipeline's."""
-        of_stage = {"landing": str(self.landing)} if stage == "ingest" else {}
-        return options.parsed(STAGES[stage].kind, of_stage | chosen)
+        return STAGES[stage].options(self.landing, **chosen)
 
     def context(
         self,
@@ -99,12 +105,12 @@ class Pipeline:
         only: Iterable[str] = (),
         as_of: str | None = None,
         now: datetime | None = None,
-    ) -> Context:
+    ) -> PipelineContext:
         self._runs += 1
         now = now or datetime.now(UTC)
         contracts = load_contracts(self.contracts)
         report = RunReport(stage, f"test-{self._runs}", now)
-        return Context(
+        return PipelineContext(
             warehouse=Warehouse(lambda: self.spark, str(self.warehouse_path), report),
             contracts=contracts,
             entities=entities(contracts),
@@ -114,6 +120,7 @@ class Pipeline:
             now=now,
             as_of=instant(as_of) if as_of else None,
             report=report,
+            landing=self.landing,
         )
 
     def batch(self, source: str, as_of: str | None = None) -> dict[str, RunReport]:

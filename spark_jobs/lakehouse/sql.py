@@ -39,6 +39,17 @@ def literal(value: object) -> str:
     raise TypeError(f"no SQL literal for {type(value).__name__}")
 
 
+def assignments(columns: Sequence[str]) -> str:
+    """What a MERGE of ``s`` into ``t`` sets in a row that is there."""
+    return ", ".join(f"t.{quote(c)} = s.{quote(c)}" for c in columns)
+
+
+def insertion(columns: Sequence[str]) -> str:
+    """The INSERT of such a MERGE."""
+    values = ", ".join(f"s.{quote(c)}" for c in columns)
+    return f"INSERT ({', '.join(map(quote, columns))}) VALUES ({values})"  # noqa: S608
+
+
 def same_key(keys: Sequence[str], key_range: tuple[object, object] | None, among: Sequence[object] = ()) -> str:
     """SQL that joins ``t`` and ``s`` by key.
 

@@ -17,12 +17,14 @@ from lakehouse.report import RunReport
 from lakehouse.runtime.delta_log import Commit, DeltaLog
 from lakehouse.runtime.journal import Journal, LogStore, Store, Transaction
 from lakehouse.runtime.spark_log import SparkStore
-from lakehouse.sql import quote, same_key
+from lakehouse.sql import assignments, quote, same_key
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 T = TypeVar("T")
+FIRST_ROWS = Transaction("first rows", 1)
+"""By it an empty table gets its rows without a MERGE: of two writers at once, one is late and merges."""
 MERGED = ("inserted", "updated", "deleted")
 
 
@@ -36,6 +38,11 @@ def _repeated(rows: DataFrame, keys: Sequence[str], most: int = 5) -> str:
     found = rows.groupBy(*keys).count().where("count > 1").orderBy(*keys).limit(most + 1).collect()
     named = [", ".join(f"{k} {r[k]!r}" for k in keys) + f" ({r['count']} rows)" for r in found[:most]]
     return "; ".join([*named, "and more"] if len(found) > most else named)
+
+
+def _properties(table: str, columns: Collection[str]) -> str:
+    """The properties of a new table, as SQL."""
+    return ", ".join(f"'{k}' = '{v}'" for k, v in properties.of_new_table(table, columns).items())
 
 
 class Warehouse(Tables):
@@ -95,8 +102,7 @@ class Warehouse(Tables):
         if self.location.startswith("catalog:"):
             self._change(f"CREATE SCHEMA IF NOT EXISTS {self.sql_name(table).rpartition('.')[0]}")
         partitions = f" PARTITIONED BY ({', '.join(map(quote, partition_by))})" if partition_by else ""
-        columns = self._columns(ddl).names
-        listed = ", ".join(f"'{k}' = '{v}'" for k, v in properties.of_new_table(table, columns).items())
+        listed = _properties(table, self._columns(ddl).names)
         self._change(
             f"CREATE TABLE IF NOT EXISTS {self.sql_name(table)} ({ddl}) USING delta{partitions} TBLPROPERTIES ({listed})"
         )
@@ -111,9 +117,7 @@ class Warehouse(Tables):
 
     def set_properties(self, table: str, columns: Collection[str]) -> None:
         """Give a table the properties that a new one with some columns is made with."""
-        wanted = properties.of_new_table(table, columns)
-        listed = ", ".join(f"'{k}' = '{v}'" for k, v in wanted.items())
-        self._change(f"ALTER TABLE {self.sql_name(table)} SET TBLPROPERTIES ({listed})")
+        self._change(f"ALTER TABLE {self.sql_name(table)} SET TBLPROPERTIES ({_properties(table, columns)})")
         self._note_write(table)
 
     def append(self, rows: DataFrame, table: str, once: Transaction) -> int | None:
@@ -221,8 +225,8 @@ class Warehouse(Tables):
         Raises:
             InternalError: a row of the table has the key of several rows; the keys are named.
         """
-        assignments = ", ".join(f"t.{quote(c)} = s.{quote(c)}" for c in rows.columns if c not in keys)
-        return self.merge(rows, table, keys, f"WHEN MATCHED THEN UPDATE SET {assignments}")["updated"]
+        others = assignments([c for c in rows.columns if c not in keys])
+        return self.merge(rows, table, keys, f"WHEN MATCHED THEN UPDATE SET {others}")["updated"]
 
     def optimize(self, table: str, z_order_by: Sequence[str] = ()) -> tuple[int, int]:
         """Compact a table, clustered by columns when some are named; returns files added and removed."""

@@ -41,10 +41,10 @@ def run(context: Context) -> None:
         table, types = f"gold.{name}", types_of(context.contracts[name])
         keys, values = columns_of(context.contracts[name])
         with report.step(f"migrate {table}"):
+            before = warehouse.log.rows(table)
             # Before the table is one that is not looked at again; and where a catalog drops them with the old columns, after it too.
             warehouse.set_properties(table, types)
             snapshots = warehouse.read(table, {c: types[c] for c in values}, version="newest")
-            before = snapshots.count()
             rows = warehouse.overwrite(timelines.of_snapshots(snapshots, keys, values, kept).select(*types), table)
             if warehouse.location.startswith("catalog:"):
                 warehouse.set_properties(table, types)

@@ -17,8 +17,8 @@ from lakehouse.context import Context
 from lakehouse.contracts import Contract
 from lakehouse.features import catalogue, timelines
 from lakehouse.features.timelines import FROM, GONE, TO
-from lakehouse.runtime.journal import Transaction
-from lakehouse.sql import literal, quote
+from lakehouse.sql import assignments, insertion, literal, quote
+from lakehouse.tables import FIRST_ROWS
 
 SNAPSHOTS = ("customer_features",)
 TIMELINES = ("category_preferences", "product_affinity", "product_features")
@@ -28,7 +28,6 @@ KEPT = {
     "product_affinity": {"_spend": catalogue.MONEY},
 }
 """What a table keeps beside its contract's columns for the next snapshot, by table."""
-FIRST_ROWS = Transaction("first rows", 1)
 REWRITTEN_BYTES = 4 * 1024 * 1024
 """Tables of timelines below this size are written anew: which of their rows have changed would take more queries to find."""
 
@@ -80,21 +79,21 @@ class Gold:
         """Take the snapshots of some of the kept instants out of every table."""
         kept = [t for t in self._kept if t not in instants]
         for name in TIMELINES:
-            keys, values = columns_of(self._context.contracts[name])
+            contract = self._context.contracts[name]
+            keys, values = columns_of(contract)
             rows = self._rows(name)
             touched = timelines.bounded_by(rows, sorted(instants)).select(*keys).distinct()
             before = rows.join(touched, keys, "left_semi")
             with _held(before):
-                self._merge(
-                    name, timelines.changes(before, timelines.without(before, keys, values, kept), keys, values)
-                )
+                after = timelines.without(before, keys, values, kept)
+                self._merge(contract, timelines.changes(before, after, keys, values))
         listed = ", ".join(map(literal, sorted(instants)))
         for name in SNAPSHOTS:
             self._warehouse.delete(f"gold.{name}", f"as_of IN ({listed})")
 
     def _put_into_timelines(self, contract: Contract, snapshot: DataFrame, at: datetime, only: DataFrame | None) -> int:
-        name, table = contract.name, f"gold.{contract.name}"
-        keys, values = columns_of(self._context.contracts[name])
+        table = f"gold.{contract.name}"
+        keys, values = columns_of(contract)
         following = min((t for t in self._kept if t > at), default=None)
         size = self._warehouse.size(table)
         if not size:
@@ -103,7 +102,7 @@ class Gold:
             written = self._warehouse.append(first, table, FIRST_ROWS)
             if written is not None:
                 return written
-        rows = self._rows(name)
+        rows = self._rows(contract.name)
         if only is None and size < REWRITTEN_BYTES:
             everyone = snapshot.withColumn("_there", F.lit(True))
             made = timelines.with_snapshot(rows, everyone, keys, values, at, following)
@@ -114,17 +113,17 @@ class Gold:
         with _held(different):
             before = rows.join(different.select(*keys), keys, "left_semi")
             after = timelines.with_snapshot(before, different, keys, values, at, following)
-            return self._merge(name, timelines.changes(before, after, keys, values))
+            return self._merge(contract, timelines.changes(before, after, keys, values))
 
-    def _merge(self, name: str, changes: DataFrame) -> int:
-        table = f"gold.{name}"
-        keys, values = columns_of(self._context.contracts[name])
-        columns = [*keys, FROM, TO, *values]
-        assigned = ", ".join(f"t.{quote(c)} = s.{quote(c)}" for c in columns)
-        inserted = f"({', '.join(map(quote, columns))}) VALUES ({', '.join(f's.{quote(c)}' for c in columns)})"
-        clauses = f"WHEN MATCHED AND s.{GONE} THEN DELETE WHEN MATCHED THEN UPDATE SET {assigned} WHEN NOT MATCHED THEN INSERT {inserted}"
+    def _merge(self, contract: Contract, changes: DataFrame) -> int:
+        keys, _ = columns_of(contract)
+        columns = list(types_of(contract))
+        clauses = (
+            f"WHEN MATCHED AND s.{GONE} THEN DELETE "
+            f"WHEN MATCHED THEN UPDATE SET {assignments(columns)} WHEN NOT MATCHED THEN {insertion(columns)}"
+        )
         with _held(changes):
-            done = self._warehouse.merge(changes, table, [*keys, FROM], clauses)
+            done = self._warehouse.merge(changes, f"gold.{contract.name}", [*keys, FROM], clauses)
         return done["inserted"] + done["updated"]
 
     def _rows(self, name: str) -> DataFrame:

@@ -86,17 +86,18 @@ class Retention:
         spared = set(last_of_month.values()) if self.monthly_after is not None else set()
         gone = {}
         for s in held[:-1]:
-
-            def longer_than(days: int | None, made_at: datetime = s.made_at) -> bool:
-                return days is not None and made_at < now - timedelta(days=days)
-
-            if longer_than(self.days):
+            age = now - s.made_at
+            if _is_over(age, self.days):
                 gone[s.as_of] = f"made more than {self.days} days ago"
-            elif longer_than(self.monthly_after) and last_of_month[_month(s.as_of)] != s.as_of:
+            elif _is_over(age, self.monthly_after) and last_of_month[_month(s.as_of)] != s.as_of:
                 gone[s.as_of] = f"made more than {self.monthly_after} days ago, and not the last of its month"
-            elif longer_than(self.weekly_after) and s.as_of not in {last_of_week[_week(s.as_of)], *spared}:
+            elif _is_over(age, self.weekly_after) and last_of_week[_week(s.as_of)] != s.as_of and s.as_of not in spared:
                 gone[s.as_of] = f"made more than {self.weekly_after} days ago, and not the last of its week"
         return gone
+
+
+def _is_over(age: timedelta, days: int | None) -> bool:
+    return days is not None and age > timedelta(days=days)
 
 
 def _week(as_of: datetime) -> tuple[int, int]:

@@ -63,7 +63,7 @@ def with_snapshot(
         snapshot: what ``differing`` gives, or all rows of the snapshot with ``_there``.
         following: the kept instant after ``at``; None if it is the last.
     """
-    instant, end = _instant(at), F.lit(following).cast("timestamp")
+    instant, end = _instant(at), _instant(following)
     earlier = rows.where(F.col(FROM) < instant).withColumn(TO, F.least(F.coalesce(TO, instant), instant))
     pieces = earlier.select(*keys, FROM, TO, *values).unionByName(
         snapshot.where("_there").select(*keys, instant.alias(FROM), end.alias(TO), *values)
@@ -80,7 +80,7 @@ def without(rows: DataFrame, keys: Sequence[str], values: Sequence[str], kept: S
     Args:
         rows: all rows of the keys.
     """
-    instants = F.array(*[_instant(t) for t in kept]).cast("array<timestamp>")
+    instants = _instants(kept)
 
     def first_kept(bound: Column) -> Column:
         return F.array_min(F.filter(instants, lambda t: t >= bound))
@@ -110,7 +110,7 @@ def changes(before: DataFrame, after: DataFrame, keys: Sequence[str], values: Se
 
 def of_snapshots(rows: DataFrame, keys: Sequence[str], values: Sequence[str], kept: Sequence[datetime]) -> DataFrame:
     """Timelines from whole snapshots, a row a key and ``as_of``."""
-    instants = F.array(*[_instant(t) for t in kept]).cast("array<timestamp>")
+    instants = _instants(kept)
     following = F.array_min(F.filter(instants, lambda t: t > F.col("as_of")))
     pieces = rows.where(F.array_contains(instants, F.col("as_of"))).select(
         *keys, F.col("as_of").alias(FROM), following.alias(TO), *values
@@ -138,5 +138,9 @@ def _holds(instant: Column) -> Column:
     return (F.col(FROM) <= instant) & (F.col(TO).isNull() | (F.col(TO) > instant))
 
 
-def _instant(at: datetime) -> Column:
+def _instant(at: datetime | None) -> Column:
     return F.lit(at).cast("timestamp")
+
+
+def _instants(kept: Sequence[datetime]) -> Column:
+    return F.array(*map(_instant, kept)).cast("array<timestamp>")

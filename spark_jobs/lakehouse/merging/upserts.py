@@ -9,11 +9,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.runtime.journal import Transaction
-from lakehouse.sql import quote, same_key
-from lakehouse.tables import Warehouse
-
-FIRST_ROWS = "first rows"
-"""The transaction by which an empty table gets its rows without a MERGE: of two writers at once, one is late and merges."""
+from lakehouse.sql import assignments, insertion, quote, same_key
+from lakehouse.tables import FIRST_ROWS, Warehouse
 
 KNOWN = "_known"
 """Whether the table has rows with the ``whole`` keys of a row."""
@@ -59,16 +56,13 @@ class Upsert:
         """Those for rows whose keys are there."""
         # Every name in here is quoted, and the conditions are the callers' own.
         deleted = f"WHEN MATCHED AND {self.delete_when} THEN DELETE " if self.delete_when else ""
-        assignments = ", ".join(f"t.{quote(c)} = s.{quote(c)}" for c in self.columns)
-        return f"{deleted}WHEN MATCHED AND ({self.update_when}) THEN UPDATE SET {assignments}"
+        return f"{deleted}WHEN MATCHED AND ({self.update_when}) THEN UPDATE SET {assignments(self.columns)}"
 
     @property
     def clause_of_new(self) -> str:
         """The one for rows whose keys are not there."""
-        values = ", ".join(f"s.{quote(c)}" for c in self.columns)
         kept = f" AND NOT ({self.delete_when})" if self.delete_when else ""
-        inserted = f"INSERT ({', '.join(map(quote, self.columns))}) VALUES ({values})"  # noqa: S608
-        return f"WHEN NOT MATCHED{kept} THEN {inserted}"
+        return f"WHEN NOT MATCHED{kept} THEN {insertion(self.columns)}"
 
     def inserted(self, rows: DataFrame) -> DataFrame:
         """What the rows make of an empty table."""
@@ -121,7 +115,7 @@ def upsert(
     if not size:
         if how.inserts_any(rows):
             # Without a MERGE, which would first hold all of them in memory.
-            inserted = warehouse.append(how.inserted(rows), table, Transaction(FIRST_ROWS, 1))
+            inserted = warehouse.append(how.inserted(rows), table, FIRST_ROWS)
             if inserted is not None:
                 return {"inserted": inserted, "updated": 0, "deleted": 0}
         return warehouse.merge(rows, table, how.keys, how.clauses, how.key_range)
