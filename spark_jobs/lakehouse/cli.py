@@ -193,7 +193,7 @@ def _fill(args: argparse.Namespace) -> argparse.Namespace:
 def _settings(file: str) -> dict[str, Any]:
     """The settings of a YAML file. No error quotes it: it may be any file, and hold secrets."""
     try:
-        settings = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+        settings = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader) or {}
     except OSError as error:
         raise ConfigurationError(f"cannot be read: {error.strerror}", where=file) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -1,11 +1,18 @@
-"""Instants as people write them."""
+"""Instants, as people write them and as numbers."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from lakehouse.errors import UsageError
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def of_micros(micros: int) -> datetime:
+    """The instant so many microseconds after 1970 in UTC."""
+    return EPOCH + timedelta(microseconds=micros)
 
 
 def instant(text: str) -> datetime:

@@ -104,9 +104,9 @@ def load_contracts(folder: str | Path) -> dict[str, Contract]:
 def load_contract(file: Path) -> Contract:
     """Read one contract file; raises ConfigurationError with the file's name and what is wrong."""
     try:
-        text = file.read_text(encoding="utf-8")
-        model = OpenDataContractStandard.from_string(text)
-        return _from_model(model, hashlib.sha256(_canonical(text)).hexdigest()[:16])
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+        model = OpenDataContractStandard(**content)
+        return _from_model(model, hashlib.sha256(_canonical(content)).hexdigest()[:16])
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -127,9 +127,9 @@ def load_contract(file: Path) -> Contract:
         raise ConfigurationError(error.what, where=f"{file}: {error.where}".rstrip(": "), todo=error.todo) from error
 
 
-def _canonical(text: str) -> bytes:
-    """The contract's content, whatever its comments and layout."""
-    return json.dumps(yaml.safe_load(text), sort_keys=True, default=str).encode()
+def _canonical(content: object) -> bytes:
+    """A contract's content, whatever the comments and the layout of its file."""
+    return json.dumps(content, sort_keys=True, default=str).encode()
 
 
 def _from_model(model: OpenDataContractStandard, fingerprint: str) -> Contract:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, TypeAdapter, ValidationError, ValidationInfo
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, ValidationInfo
 from pydantic.dataclasses import dataclass
 
 from lakehouse.errors import UsageError
@@ -51,13 +51,15 @@ def _days(value: Any, info: ValidationInfo) -> int:
     return int(value)
 
 
+LAZY = ConfigDict(defer_build=True)
+"""Of these classes a stage uses one: the checks of the others need not be built."""
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Instant = Annotated[datetime, BeforeValidator(_instant)]
 Above0 = Annotated[float, BeforeValidator(_above_0)]
 Days = Annotated[int, BeforeValidator(_days)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=LAZY)
 class Ingest:
     """``landing``: folder or URI; ``kafka``: properties file of Kafka's clients; ``state``: folder of Auto Loader's."""
 
@@ -68,7 +70,7 @@ class Ingest:
     state: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=LAZY)
 class Validate:
     """``release`` and ``discard`` name refused batches; ``by`` and ``reason`` say who discards them, and why."""
 
@@ -78,17 +80,17 @@ class Validate:
     reason: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=LAZY)
 class Merge:
     """Merge has none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=LAZY)
 class Migrate:
     """Migrate has none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=LAZY)
 class Featurize:
     """Instead of one instant a range of them, each so many days; and whose features are computed anew."""
 
@@ -98,7 +100,7 @@ class Featurize:
     recompute: Literal["auto", "changed", "all"] = "auto"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=LAZY)
 class Optimize:
     """``budget``: minutes after which no further table is begun."""
 
@@ -115,7 +117,7 @@ class Optimize:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=LAZY)
 class Replay:
     """Which rows of quarantine, what is done with them, and who decides."""
 
@@ -129,7 +131,7 @@ class Replay:
     reason: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=LAZY)
 class TrainingSet:
     """``known_by``: ``cut-off``, ``now`` or an instant; ``horizon``: days after a cut-off that labels look at."""
 
@@ -141,7 +143,7 @@ class TrainingSet:
     from_manifest: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=LAZY)
 class Stream:
     """``leases``: folder; ``metrics``: host and port; ``beat``, ``poll``, ``tidy``: seconds."""
 

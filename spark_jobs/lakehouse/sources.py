@@ -138,7 +138,7 @@ def select_inputs(inputs: list[Input], only: list[str]) -> list[Input]:
 
 def _load_source(file: Path, contracts: dict[str, Contract]) -> list[Input]:
     try:
-        model = _Source.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        model = _Source.model_validate(yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from lakehouse.synthetic.shop import Scale
 from lakehouse.synthetic.stage import generate
 from pipeline import Pipeline
 from pyspark.sql import SparkSession
+from support import ROOT
 
 START, DAYS, HELD = date(2026, 3, 1), 30, 3
 FIRST_HELD = START + timedelta(days=DAYS - HELD)
@@ -42,6 +45,19 @@ def executions(pipeline: Pipeline, as_of: date) -> dict[str, int]:
     return found
 
 
+def nothing_new(pipeline: Pipeline, stage: str) -> tuple[int, set[str]]:
+    """A stage's exit code on a machine that has no Java, and what it imports that a run with nothing to do must not wait for."""
+    places = {"LAKEHOUSE_WAREHOUSE": str(pipeline.warehouse_path), "LAKEHOUSE_LANDING": str(pipeline.landing)}
+    environment = {"PATH": "", "JAVA_HOME": "/nowhere", **places}
+    day = f"{START + timedelta(days=DAYS)}"
+    more = {"merge": [], "featurize": ["--as-of", day]}.get(stage, ["--only", "shop"])
+    command = [sys.executable, "-X", "importtime", str(ROOT / f"spark_jobs/{stage}.py"), *more]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
+    assert "lakehouse.cli" in imported
+    return done.returncode, imported & {"pandas"}
+
+
 @pytest.fixture
 def shop(spark: SparkSession, tmp_path: Path) -> tuple[Pipeline, Path]:
     """A shop of which the last days are held back."""
@@ -66,3 +82,4 @@ def test_a_first_load_a_next_day_and_nothing_new(shop: tuple[Pipeline, Path]) ->
     assert {s: n for s, n in first.items() if n > FIRST_LOAD[s]} == {}
     assert {s: n for s, n in second.items() if n > NEXT_DAY[s]} == {}
     assert third == dict.fromkeys(STAGES, 0)
+    assert {stage: nothing_new(pipeline, stage) for stage in STAGES} == dict.fromkeys(STAGES, (0, set()))

@@ -6,10 +6,12 @@ Every function takes Delta's change data (a table's columns and ``_change_type``
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+
+from lakehouse.instants import of_micros
 
 INSTANT = "_instant"
 
@@ -102,7 +104,7 @@ def earliest(
     found = both.agg(F.unix_micros(F.min(INSTANT))).first()
     if found is None or found[0] is None:
         return None
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=found[0])
+    return of_micros(found[0])
 
 
 def _net(changes: DataFrame, columns: Sequence[str]) -> DataFrame:

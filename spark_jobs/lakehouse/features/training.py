@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import reduce
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,7 @@ from lakehouse.context import Context
 from lakehouse.errors import ConfigurationError, InternalError, UsageError
 from lakehouse.features import catalogue, customers, definitions, gold, products
 from lakehouse.features.labels import LABELS, labelled, labels
-from lakehouse.instants import instant
+from lakehouse.instants import instant, of_micros
 from lakehouse.options import TrainingSet
 from lakehouse.session import prepare
 
@@ -33,7 +33,6 @@ CUT_OFF, NOW = "cut-off", "now"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 INSTANT = r"^\d{4}-\d{2}-\d{2}[0-9T:.+Z-]*$"
 MAX_CUT_OFFS = 60
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ def _check_time(context: Context, recipe: Recipe) -> None:
     found = events.agg(F.unix_micros(F.max("at")), F.unix_micros(F.min("received"))).first()
     if found is None or found[0] is None:
         raise UsageError("there is no event in silver", todo="Run the DAG, or merge.py, first.")
-    newest, first = (EPOCH + timedelta(microseconds=m) for m in found)
+    newest, first = map(of_micros, found)
     # The day of the newest event is taken to be complete.
     complete = min(context.now, newest.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1))
     last, horizon = instant(recipe.cut_offs[-1]), timedelta(days=recipe.horizon_days)

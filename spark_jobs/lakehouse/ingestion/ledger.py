@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import functions as F
 
 from lakehouse.ingestion.landing import LandedFile
 from lakehouse.ingestion.readers import is_corrupt
+from lakehouse.instants import EPOCH, of_micros
 from lakehouse.runtime.progress import Batch
 from lakehouse.tables import Warehouse
 
@@ -28,10 +28,9 @@ PLANNED, LOADED, SET_ASIDE, RETURNED = "planned", "loaded", "set aside", "return
 ARCHIVED, DELETED, REPEATED = "archived", "deleted", "repeated"
 STATES = (PLANNED, LOADED, SET_ASIDE, RETURNED, REPEATED, ARCHIVED, DELETED)
 """In this order within a batch."""
+ORDER = {state: number for number, state in enumerate(STATES)}
 SETTLED = {LOADED, ARCHIVED, DELETED, REPEATED}
 """States of a file whose rows are in bronze."""
-FILE = ("path", "size", "modified")
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -72,21 +71,23 @@ class Ledger:
 
     def states(self, source: str) -> dict[LandedFile, str]:
         """The state of each file of an input: the quick way to tell which are new among very many."""
-        entries = self._journal.rows([*FILE, "state", "batch_id"], {"input": [source]})
-        code = pc.index_in(entries["state"], pa.array(STATES)).cast("int64")
-        age = pc.add(pc.multiply(entries["batch_id"], len(STATES)), code)
-        # Arrow groups the entries of a million files in a fraction of the time that Python takes.
-        newest = entries.select(FILE).append_column("age", age).group_by(list(FILE)).aggregate([("age", "max")])
-        path, size, modified, ages = newest.columns
-        instants = modified.cast(pa.timestamp("ms"), safe=False).cast("int64").to_pylist()
-        files, ages = map(LandedFile, path.to_pylist(), size.to_pylist(), map(_instant, instants)), ages.to_pylist()
-        return dict(zip(files, [STATES[age % len(STATES)] for age in ages], strict=True))
+        entries = self._journal.rows(["path", "size", "modified", "state", "batch_id"], {"input": [source]})
+        # Columns, and instants as numbers: no object for each of a million entries.
+        columns = [c.cast("int64") if pa.types.is_timestamp(c.type) else c for c in entries.columns]
+        newest: dict[tuple[str, int, int], int] = {}
+        for path, size, micros, state, batch in zip(*[c.to_pylist() for c in columns], strict=True):
+            file, age = (path, size, micros // 1000), batch * len(STATES) + ORDER[state]
+            if age > newest.get(file, -1):
+                newest[file] = age
+        return {
+            LandedFile(path, size, _instant(at)): STATES[age % len(STATES)] for (path, size, at), age in newest.items()
+        }
 
     def entries(self, source: str) -> dict[LandedFile, Entry]:
         """The last entry of each file of an input."""
         last: dict[LandedFile, tuple[tuple[int, int], Entry]] = {}
         for r in self._journal.read(input=[source]):
-            file, age = _file(r), (r.batch_id, STATES.index(r.state))
+            file, age = _file(r), (r.batch_id, ORDER[r.state])
             if file not in last or age > last[file][0]:
                 last[file] = age, Entry(file, r.state, r.reason, r.rows, r.corrupt_rows, r.batch_id, r.at)
         return {file: entry for file, (_, entry) in last.items()}
@@ -128,4 +129,4 @@ def _file(record: Record) -> LandedFile:
 
 
 def _instant(milliseconds: int) -> datetime:
-    return EPOCH + timedelta(milliseconds=milliseconds)
+    return of_micros(1000 * milliseconds)

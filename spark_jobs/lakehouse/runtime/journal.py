@@ -16,12 +16,12 @@ from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake import Transaction as AppTransaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from lakehouse.runtime.delta_log import DeltaLog
+from lakehouse.instants import of_micros
+from lakehouse.runtime.delta_log import DeltaLog, one_of, selected
 
 T = TypeVar("T")
 Where = Mapping[str, Collection[Any]]
@@ -85,7 +85,7 @@ class Journal(Generic[T]):
         names = list(columns) or self.schema.names
         found = self._store.read(self.table, names, where)
         if not found.num_columns:
-            return pa.schema([self.schema.field(name) for name in names]).empty_table()
+            return pa.Table.from_batches([], pa.schema([self.schema.field(name) for name in names]))
         return pa.table({
             name: found[name].cast(self.schema.field(name).type) if name in found.column_names
             else pa.nulls(found.num_rows, self.schema.field(name).type)
@@ -95,9 +95,12 @@ class Journal(Generic[T]):
     def read(self, **where: Collection[Any]) -> list[T]:
         """All records, or those of which some columns have the values that are named; in no order."""
         kinds = {f.name: f.type for f in self.schema}
+        rows = self.rows(where=where)
+        # As numbers: of instants Arrow makes objects of Python by way of pandas.
+        plain = pa.schema([pa.field(n, pa.int64() if pa.types.is_timestamp(k) else k) for n, k in kinds.items()])
         return [
             self._record(**{name: _value(value, kinds[name]) for name, value in row.items()})
-            for row in self.rows(where=where).to_pylist()
+            for row in rows.cast(plain).to_pylist()
         ]
 
     def append(self, records: Sequence[T], once: Transaction | None = None) -> bool:
@@ -134,12 +137,13 @@ class LogStore:
         found = self._log.newest(table)
         if found is None:
             return pa.table({})
-        dataset = found.to_pyarrow_dataset(filesystem=self._log.filesystem(table))
-        condition = None
-        for column, values in where.items():
-            one = ds.field(column).isin(pa.array(list(values), dataset.schema.field(column).type))
-            condition = one if condition is None else condition & one
-        return dataset.to_table([c for c in columns if c in dataset.schema.names], filter=condition)
+        there = [f.name for f in found.schema().fields]
+        conditions = [one_of(f'"{column}"', values) for column, values in where.items()]
+        chosen = ", ".join(f'"{c}"' for c in columns if c in there)
+        query = f"SELECT {chosen} FROM t"  # noqa: S608
+        if conditions:
+            query += f" WHERE {' AND '.join(conditions)}"
+        return selected(found, query)
 
     def append(self, table: str, rows: pa.Table, once: Transaction | None) -> bool:
         with self._writing:
@@ -212,6 +216,8 @@ def _value(value: Any, kind: pa.DataType) -> Any:
         return None
     if pa.types.is_map(kind):
         return dict(value)
+    if pa.types.is_timestamp(kind):
+        return of_micros(value)
     return tuple(value) if pa.types.is_list(kind) else value
 
 

@@ -15,9 +15,8 @@ from datetime import datetime, timedelta
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-import pyarrow.compute as pc
-
 from lakehouse.contracts import Contract
+from lakehouse.instants import of_micros
 from lakehouse.runtime.progress import DONE, Batch, Progress
 from lakehouse.tables import Warehouse
 
@@ -125,9 +124,13 @@ class History:
         if not due:
             return []
         figures = self._journal.rows(["entity", "at", "value"], {"measure": [ROWS]})
-        # By Arrow: a stream leaves very many.
-        newest = figures.filter(pc.field("value") > 0).group_by("entity").aggregate([("at", "max")])
-        ages = {r["entity"]: self._now - r["at_max"] for r in newest.to_pylist()}
+        newest: dict[str, int] = {}
+        # Numbers, not objects: a stream leaves very many.
+        micros = figures["at"].cast("int64").to_pylist()
+        for name, at, rows in zip(figures["entity"].to_pylist(), micros, figures["value"].to_pylist(), strict=True):
+            if rows > 0 and at > newest.get(name, 0):
+                newest[name] = at
+        ages = {name: self._now - of_micros(at) for name, at in newest.items()}
         return [
             f"{name}: no new rows for {_span(ages[name])}; its contract allows {_span(limit)} (freshness)"
             for name, limit in due.items()
