@@ -99,6 +99,10 @@ def show_gold(warehouse: Path) -> None:
             "total_interactions AS clicks, session_count AS sessions, favourite_category AS favourite, segment",
             "total_spend DESC, customer_id",
         ),
+        "customer_days": (
+            "customer_id, day, interactions, sessions, purchases, orders, spend",
+            "spend DESC, customer_id, day",
+        ),
         "category_preferences": (
             "customer_id, category, orders, spend, share, rank",
             "spend DESC, customer_id, category",
@@ -119,8 +123,8 @@ def show_gold(warehouse: Path) -> None:
         # By DataFusion: deltalake's own readers know no deletion vectors, which mark the rows that have ended.
         rows = QueryBuilder().register("t", DeltaTable(str(path))).execute("SELECT * FROM t")
         gold = duckdb.from_arrow(pa.table(rows.read_all()))
-        is_timeline = "valid_to" in gold.columns
-        newest = gold.filter("valid_to IS NULL" if is_timeline else "as_of = (SELECT max(as_of) FROM gold)")
+        of_now = {"valid_to": "valid_to IS NULL", "as_of": "as_of = (SELECT max(as_of) FROM gold)"}
+        newest = gold.filter(next((of_now[column] for column in of_now if column in gold.columns), "true"))
         result = newest.order(order).limit(5).project(columns)
         table = Table(title=f"gold.{name}, top 5", title_justify="left")
         for column in result.columns:

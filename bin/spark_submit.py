@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""What `spark-submit` is in the project's virtual environment: Spark's own, with a JVM that starts sooner.
+"""What `spark-submit` is in the project's virtual environment: Spark's own, with a JVM that starts sooner, or not at all.
 
 Set-up links it to where pip has put Spark's own, on the path and within pyspark, so that it is what a hand, Airflow, and a
-Python that starts its own JVM call. It adds what follows, and then becomes Spark's own (decision 0050):
+Python that starts its own JVM call:
 
-* the archive of classes that set-up has made (`bin/class-archive`), where there is one. Java takes none while a folder with
-  something in it is on the class path, so the settings of ``conf/`` come by their names instead;
-* for a stage that has little to do, a JVM with the quick compiler alone.
+* a stage's script is begun by Python, which calls this once more for the JVM when there is something to do (decision 0059);
+* everything else becomes Spark's own spark-submit, with the archive of classes that set-up has made (`bin/class-archive`), where
+  there is one. Java takes none while a folder with something in it is on the class path, so the settings of ``conf/`` come by their
+  names instead. And with the quick compiler alone, if the environment says that there is little to do (decision 0050).
 """
 
 from __future__ import annotations
 
 import os
-import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,19 +26,12 @@ ARCHIVE, MADE, EMPTY = FOLDER / "classes.jsa", FOLDER / "made", FOLDER / "conf"
 
 QUICK = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"
 """No optimizing compiler, whose work pays after a minute or so; and as much room for code as with it, which a stage needs."""
-LITTLE = 60_000_000
-"""Bytes of files up to which it does not pay: some 300,000 rows (decision 0050)."""
-WORKS_ON = {
-    "ingest.py": "landing",
-    "validate.py": "warehouse",
-    "merge.py": "warehouse",
-    "featurize.py": "warehouse",
-    "optimize.py": "warehouse",
-    "replay.py": "warehouse",
-}
-"""The argument that names the files of which a stage's work is a part."""
 SWITCHES = {"--verbose", "-v", "--supervise", "--help", "-h", "--version", "--usage-error", "--load-spark-defaults"}
 """Options of spark-submit without a value."""
+NEED_A_JVM = {
+    "--class", "--deploy-mode", "--proxy-user", "--py-files", "--kill", "--status", "--help", "-h", "--version", "--usage-error",
+}  # fmt: skip
+"""Options with which Python cannot come first: the script runs elsewhere, or not at all, or needs more than its own folder."""
 FOUND_BY_FOLDER = ("*-site.xml", "spark-env.sh", "java-opts", "metrics.properties", "fairscheduler.xml")
 """What Spark and Hadoop look for in the folder of settings itself."""
 
@@ -47,7 +40,7 @@ def prepared(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[
     """The arguments and the environment with which Spark's own spark-submit is to be started."""
     # As Spark's own script sets it, which this one takes the place of.
     env = {**environment, "SPARK_HOME": environment.get("SPARK_HOME") or str(SPARK), "PYTHONHASHSEED": "0"}
-    options, application, own = _parts(arguments)
+    options, _, _ = _parts(arguments)
     if Path(env["SPARK_HOME"]).resolve() != SPARK:
         return list(arguments), env
     given = environment.get("SPARK_SUBMIT_OPTS", "")
@@ -60,31 +53,27 @@ def prepared(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[
         if "-XX:ArchiveClassesAtExit" not in given:
             # One that does not fit, of another Java or other jars, is left aside, and nothing is said of it.
             added.append(f'"-XX:SharedArchiveFile={ARCHIVE}" -Xshare:auto -Xlog:cds=off -Xlog:cds+dynamic=off')
-    if has_little_to_do(application, own, environment):
+    if environment.get("LAKEHOUSE_WORK") == "little":
         added.append(QUICK)
     # What is given comes last, and so it counts.
     env["SPARK_SUBMIT_OPTS"] = " ".join([*added, given]).strip()
     return [*extra, *arguments], env
 
 
-def has_little_to_do(application: str, arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
-    """Whether the optimizing compiler would not pay: as LAKEHOUSE_WORK says (little, much), or by the files that there are.
-
-    They are all that there are, loaded or not: a stage's work is at most that. What cannot be told is much.
-    """
-    told = environment.get("LAKEHOUSE_WORK")
-    if told:
-        return told == "little"
-    place = WORKS_ON.get(Path(application).name)
-    # Several instants are computed one after the other, and what is in topics is in no folder.
-    if place is None or any(a.partition("=")[0] in ("--start", "--kafka") for a in arguments):
-        return False
-    if environment.get("LAKEHOUSE_KAFKA"):
-        return False
-    folder = _value(arguments, f"--{place}") or environment.get(f"LAKEHOUSE_{place.upper()}", "")
-    if not folder or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/|catalog:", folder):
-        return False
-    return not _more_than(LITTLE, folder)
+def by_python(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]] | None:
+    """The command and the environment by which a stage's script starts its JVM itself; None if Spark must start first."""
+    options, application, own = _parts(arguments)
+    if {option.partition("=")[0] for option in options} & NEED_A_JVM or any("spark.pyspark." in o for o in options):
+        return None
+    if Path(application).suffix != ".py" or Path(application).resolve().parent != ROOT / "spark_jobs":
+        return None
+    another = Path(environment.get("SPARK_HOME") or SPARK).resolve() != SPARK
+    if another or environment.keys() & {"SPARK_REMOTE", "PYSPARK_SUBMIT_ARGS"}:
+        return None
+    python = environment.get("PYSPARK_DRIVER_PYTHON") or environment.get("PYSPARK_PYTHON") or sys.executable
+    # As Spark's own sets it, so that a log has each line at once.
+    env = {**environment, "PYTHONUNBUFFERED": "YES", "PYSPARK_SUBMIT_ARGS": shlex.join([*options, "pyspark-shell"])}
+    return [python, application, *own], env
 
 
 def _may_leave_folder(options: Sequence[str], environment: Mapping[str, str]) -> bool:
@@ -116,30 +105,10 @@ def _parts(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:
     return list(arguments[:at]), "".join(arguments[at : at + 1]), list(arguments[at + 1 :])
 
 
-def _value(arguments: Sequence[str], name: str) -> str:
-    """What the last argument of a name says."""
-    found = ""
-    for at, argument in enumerate(arguments):
-        if argument == name:
-            found = "".join(arguments[at + 1 : at + 2])
-        elif argument.startswith(f"{name}="):
-            found = argument.partition("=")[2]
-    return found
-
-
-def _more_than(limit: int, folder: str) -> bool:
-    """Whether the files below a folder have more bytes; it looks at no more of them than it must."""
-    total = 0
-    for parent, _, files in os.walk(folder):
-        for file in files:
-            with suppress(OSError):
-                total += Path(parent, file).stat().st_size
-        if total > limit:
-            return True
-    return False
-
-
 def main() -> None:
+    if found := by_python(sys.argv[1:], os.environ):
+        command, environment = found
+        os.execvpe(command[0], command, environment)
     arguments, environment = prepared(sys.argv[1:], os.environ)
     spark_class = f"{environment['SPARK_HOME']}/bin/spark-class"
     sys.stdout.flush()

@@ -37,8 +37,6 @@ def default_args(settings: Settings) -> dict[str, Any]:
 
 
 CHANGES_NO_ROWS = ("optimize",)
-LOOK_FIRST = ("ingest", "validate", "merge", "featurize", "optimize")
-"""Stages that can tell without Spark whether there is anything to do."""
 LEASES = {"replay": "validate", "optimize": "merge"}
 """Stages that change what another stage changes take turns with it, and with the stream."""
 LINEAGE_LISTENER = "io.openlineage.spark.agent.OpenLineageSparkListener"
@@ -131,7 +129,6 @@ def stage_task(stage: str, settings: Settings, *arguments: str, after: str = "")
         **common,
         application_args=[*argv, *arguments],
         conn_id=settings.spark_conn_id,
-        look=stage in LOOK_FIRST,
         on_cluster=settings.backend == "cluster",
         name=f"lakehouse-{stage}",
         conf=spark_conf(settings),

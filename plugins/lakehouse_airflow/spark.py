@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.exceptions import AirflowException
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.bases.hook import BaseHook
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
@@ -43,13 +40,11 @@ class SparkStageOperator(SparkSubmitOperator):
       the task and says so, where the provider would go to YARN;
     * the stage's exit code decides: 69 and 75, and a process that was killed, are tried again;
       every other failure is final, with the stage's own line as the reason;
-    * a stage that can tell without Spark that there is nothing to do is asked first, and starts no JVM then;
     * the run report becomes the task's XCom, and each table that was written an asset event;
     * every process ends with the task, not the JVM alone; and what an attempt has left running on this
       host, because its worker died, is ended before the next one begins.
 
     :param report_path: where the script writes its run report; passed to it as ``--report``. (templated)
-    :param look: whether the script is asked first, by ``--look``, if there is something to do.
     :param history_server: address of Spark's history server, for the link to the run in it.
     :param on_cluster: whether the connection must name a cluster's master; else one in process, ``local[...]``.
     """
@@ -62,13 +57,11 @@ class SparkStageOperator(SparkSubmitOperator):
         self,
         *,
         report_path: str,
-        look: bool = False,
         on_cluster: bool = False,
         history_server: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.look = look
         self.history_server = history_server
         self.application_id: str | None = None
         self.on_cluster = on_cluster
@@ -79,13 +72,6 @@ class SparkStageOperator(SparkSubmitOperator):
         report = Path(self.report_path)
         clear_away(self.report_path)
         self.env_vars = {**(self.env_vars or {}), MARK: self.report_path}
-        if self.look:
-            if self._has_nothing_to_do():
-                return outcome.succeeded(context, self.outlets, outcome.written(self.application, report))
-            if work := (outcome.read(report) or {}).get("work"):
-                # By it, the JVM's compiler is chosen.
-                self.env_vars["LAKEHOUSE_WORK"] = work
-            report.unlink(missing_ok=True)
         try:
             super().execute(context)
         except AirflowException as error:
@@ -104,12 +90,6 @@ class SparkStageOperator(SparkSubmitOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
         return lineage.of_report(outcome.read(Path(self.report_path)))
-
-    def _has_nothing_to_do(self) -> bool:
-        """Whether the script says so. Whatever else it says is for spark-submit to find out, and to report."""
-        command = [sys.executable, "-u", self.application, *(self.application_args or []), "--look"]
-        environment = {**os.environ, **(self.env_vars or {})}
-        return SubprocessHook().run_command(command, env=environment, cwd=str(Path.cwd())).exit_code == 0
 
     def _check_connection(self) -> None:
         variable = f"AIRFLOW_CONN_{self._conn_id.upper()}"

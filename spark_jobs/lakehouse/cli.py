@@ -7,6 +7,7 @@ A setting is taken from its argument, else from the environment (``LAKEHOUSE_WAR
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import logging
 import os
@@ -27,7 +28,7 @@ import yaml
 from lakehouse import __version__, lease, options, parallel
 from lakehouse.context import Context
 from lakehouse.contracts import entities
-from lakehouse.errors import ConfigurationError, SparkNeeded, TryAgain, UsageError, first_line, named
+from lakehouse.errors import ConfigurationError, TryAgain, UsageError, first_line, named
 from lakehouse.instants import instant
 from lakehouse.odcs import load_contracts
 from lakehouse.report import RUNS, Record, RunReport, log
@@ -40,10 +41,9 @@ if TYPE_CHECKING:
 Options = TypeVar("Options")
 EXIT_CODES = """exit codes:
   0  done                                  69  a service is unreachable (worth a retry)
-  3  there is work (with --look)           70  a bug: please report it
-  64 wrong arguments                       75  try again: a concurrent writer won
-  65 data refused: too many bad rows,      78  wrong configuration or contract
-     or columns that a source forbids"""
+  64 wrong arguments                       70  a bug: please report it
+  65 data refused: too many bad rows,      75  try again: a concurrent writer won
+     or columns that a source forbids      78  wrong configuration or contract"""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -74,9 +74,6 @@ def parser(stage: str, description: str) -> argparse.ArgumentParser:
     p.add_argument("--run-id", metavar="ID", help="name of this run in reports and ledgers (default: a new one)")
     p.add_argument("--as-of", metavar="INSTANT", help="ISO 8601 instant; a bare date is midnight UTC")
     p.add_argument("--report", metavar="PATH", help="where to write the run report, as JSON")
-    p.add_argument(
-        "--look", action="store_true", help="end with 3 where there is work that needs Spark, and begin none of it"
-    )
     p.add_argument("--lease", metavar="PATH", help="file that lets one run at a time work on what it stands for")
     p.add_argument("--conf-file", metavar="PATH", help="YAML file with settings, named like the arguments")
     return p
@@ -130,13 +127,10 @@ def guard(
         # Once the end has begun, another signal must not cut the report short.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         known = named(error)
-        if isinstance(known, SparkNeeded):
-            report.finish("pending", known.exit_code)
-        else:
-            if known is None:
-                report.traceback = traceback.format_exc()
-            message = f"{stage}: {known}" if known else f"{stage}: a bug: {type(error).__name__}: {first_line(error)}"
-            report.finish("failed", known.exit_code if known else 70, message)
+        if known is None:
+            report.traceback = traceback.format_exc()
+        message = f"{stage}: {known}" if known else f"{stage}: a bug: {type(error).__name__}: {first_line(error)}"
+        report.finish("failed", known.exit_code if known else 70, message)
     before_report()
     if path:
         try:
@@ -149,8 +143,6 @@ def guard(
         if report.traceback:
             print(report.traceback, file=sys.stderr)
         print(report.error, file=sys.stderr, flush=True)
-    elif report.exit_code == SparkNeeded.exit_code:
-        report.say("there is work to do, for which Spark is needed")
     else:
         report.say(f"done, {len(report.warnings)} warnings")
     signal.signal(signal.SIGTERM, before)
@@ -237,17 +229,16 @@ def _context(
     fence = {"fence": held.check} if held else {}
 
     def start() -> SparkSession:
-        if args.look:
-            raise SparkNeeded()
         if report.work:
-            # For the JVM that Python starts, where no spark-submit has.
+            # By it, spark-submit chooses the JVM's compiler.
             os.environ.setdefault("LAKEHOUSE_WORK", report.work)
         # Only where rows are to be read or written: whoever has nothing to do needs no JVM.
         from lakehouse import executors
-        from lakehouse.session import application_id, build_session
+        from lakehouse.session import application_id, build_session, wait_for_jvm
 
         with report.step("start Spark"):
             spark = build_session(f"lakehouse {stage}")
+        atexit.register(wait_for_jvm)
         report.application_id = application_id(spark)
         executors.watch(spark, report.warn)
         return spark
@@ -272,8 +263,7 @@ def _check_identity(warehouse: Warehouse, expected: str | None, report: RunRepor
 
 def _record_run(built: list[Context], report: RunReport) -> None:
     """Add the run to ops.runs, unless it changed nothing: a run with nothing to do writes no table version."""
-    # After a look that has found work, there is the run that does it.
-    if not built or not report.wrote or report.exit_code == SparkNeeded.exit_code:
+    if not built or not report.wrote:
         return
     context = built[0]
 

@@ -51,15 +51,6 @@ class TryAgain(LakehouseError):
     exit_code = 75
 
 
-class SparkNeeded(LakehouseError):
-    """Whoever only looks whether there is work has found some."""
-
-    exit_code = 3
-
-    def __init__(self) -> None:
-        super().__init__("there is work to do", todo="Run it without --look.")
-
-
 class ConfigurationError(LakehouseError):
     """A contract, a source or a setting is not valid."""
 
@@ -84,6 +75,11 @@ def named(error: BaseException) -> LakehouseError | None:
         return ServiceUnavailable(
             "Spark is gone: the cluster's master does not answer, or has ended the application",
             todo="Look at the master; run it again when it is there.",
+        )
+    if "[JAVA_GATEWAY_EXITED]" in str(error):
+        return ConfigurationError(
+            "Spark did not start; the lines above say why",
+            todo="Java 17 must be on the PATH or in JAVA_HOME, and the options of spark-submit must be right.",
         )
     if re.search(r"StatusCode\.UNAVAILABLE|RETRIES_EXCEEDED", str(error)):
         return ServiceUnavailable("the Spark Connect server does not answer", todo="Run it again when it is there.")

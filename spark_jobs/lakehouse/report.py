@@ -19,7 +19,6 @@ import pyarrow as pa
 from lakehouse import __version__
 
 RUNS = "ops.runs"
-LITTLE, MUCH = "little", "much"
 log = logging.getLogger("lakehouse")
 
 

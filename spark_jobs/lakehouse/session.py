@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from subprocess import TimeoutExpired
 
+from pyspark import SparkContext
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
@@ -27,6 +29,11 @@ LITTLE_ROWS = 200_000
 """Up to so many rows, to make code for single expressions takes longer than it saves (decision 0034)."""
 BYTES_OF_LANDED_ROW, BYTES_OF_STORED_ROW = 160, 20
 """What a row takes, about: in a CSV or JSON file as it is delivered, and in a table's Parquet files."""
+
+
+def amount(rows: float) -> str:
+    """So many rows as ``LAKEHOUSE_WORK`` and a report say it: little or much."""
+    return "little" if rows <= LITTLE_ROWS else "much"
 
 
 def build_session(app_name: str) -> SparkSession:
@@ -80,6 +87,18 @@ def rewriting_changed_files(spark: SparkSession, whole: bool) -> Iterator[None]:
         yield
     finally:
         spark.conf.set(name, before)
+
+
+def wait_for_jvm(seconds: float = 60) -> None:
+    """End the JVM that this process has started, if it has, and wait until it has written the last of its event log."""
+    gateway = SparkContext._gateway
+    process = getattr(gateway, "proc", None)
+    if gateway is not None and process is not None:
+        # So that nothing of Python's asks the JVM any more.
+        gateway.shutdown()
+        process.stdin.close()
+        with suppress(TimeoutExpired):
+            process.wait(seconds)
 
 
 def application_id(spark: SparkSession) -> str | None:

@@ -91,25 +91,6 @@ def test_on_a_cluster_its_master_is_what_spark_submit_is_told(submit, tmp_path: 
     assert argv[argv.index("--master") + 1] == "spark://m:7077"
 
 
-@pytest.mark.parametrize(("code", "submitted"), [(0, False), (3, True), (1, True), (64, True)])
-def test_a_stage_with_nothing_to_do_is_not_submitted(submit, tmp_path: Path, code: int, submitted: bool) -> None:  # type: ignore[no-untyped-def]
-    looked, ran = (
-        {"stage": "merge", "warnings": [], "tables": {}, "application_id": i, "work": "little"}
-        for i in (None, "local-20260331")
-    )
-    script = tmp_path / "merge.py"
-    script.write_text(
-        "import os, pathlib, sys\n"
-        f"assert sys.argv[1:] == ['--report', {str(tmp_path / 'report.json')!r}, '--look'], sys.argv\n"
-        "assert os.environ['LAKEHOUSE_TASK'] == sys.argv[2]\n"
-        f"pathlib.Path(sys.argv[2]).write_text({json.dumps(looked)!r})\n"
-        f"sys.exit({code})\n"
-    )
-    operator = submit(f"echo $LAKEHOUSE_WORK > {tmp_path}/work\n{leave(ran)}", look=True, application=str(script))
-    assert operator.execute({}) == (ran if submitted else looked)
-    assert not submitted or (tmp_path / "work").read_text() == "little\n"
-
-
 @pytest.mark.parametrize(
     ("server", "application", "link"),
     [

@@ -186,17 +186,19 @@ def test_a_broken_contract_is_told_without_starting_spark(tmp_path: Path) -> Non
     assert "products.odcs.yaml: not a valid data contract: nonsense" in done.stderr
 
 
-def test_a_look_tells_whether_there_is_work_and_begins_none(tmp_path: Path) -> None:
+def test_by_spark_submit_java_is_needed_only_where_there_is_work(tmp_path: Path) -> None:
     landing, warehouse = tmp_path / "landing", tmp_path / "warehouse"
     (landing / "shop/customers").mkdir(parents=True)
-    report = tmp_path / "report.json"
-    arguments = ("--warehouse", str(warehouse), "--landing", str(landing), "--only", "shop_customers")
+    arguments = ["--warehouse", str(warehouse), "--landing", str(landing), "--only", "shop_customers"]
+    command = ["spark-submit", "--master", "local[1]", str(ROOT / "spark_jobs/ingest.py"), *arguments]
 
-    def look() -> tuple[int, str]:
-        done = script("ingest", *arguments, "--report", str(report), "--look", JAVA_HOME="/nowhere")
-        return done.returncode, json.loads(report.read_text())["status"]
+    def submitted() -> tuple[int, str]:
+        environment = clean_environment(JAVA_HOME="/nowhere")
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr.strip().splitlines()[-1]
 
-    assert look() == (0, "done")
+    assert submitted()[0] == 0
     (landing / "shop/customers/a.csv").write_text("CustomerID\nC1\n")
-    assert look() == (3, "pending")
+    code, line = submitted()
+    assert (code, line.partition(";")[0]) == (78, "ingest: Spark did not start")
     assert not warehouse.exists()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
 import spark_submit
-from spark_submit import QUICK, has_little_to_do, prepared
+from spark_submit import QUICK, by_python, prepared
 
 
 @pytest.fixture
@@ -96,42 +98,44 @@ def test_a_run_that_makes_an_archive_has_the_same_class_path_and_uses_none(set_u
     assert "SharedArchiveFile" not in environment["SPARK_SUBMIT_OPTS"]
 
 
-class TestWork:
-    """How much a stage has to do is told by the files that it works on."""
+class TestByPython:
+    """A stage's script starts its own JVM, by what spark-submit was told."""
 
-    @pytest.fixture
-    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """A folder with six bytes, where seven are much."""
-        monkeypatch.setattr(spark_submit, "LITTLE", 6)
-        for name in ("a/x", "b/c/y"):
-            (tmp_path / name).parent.mkdir(parents=True)
-            (tmp_path / name).write_bytes(b"123")
-        return tmp_path
+    OPTIONS = ("--master", "spark://m:7077", "--conf", "spark.x=a b", "--driver-memory", "4g")
+    SCRIPT = str(spark_submit.ROOT / "spark_jobs/merge.py")
 
-    def test_files_up_to_the_limit_are_little(self, folder: Path) -> None:
-        assert has_little_to_do("spark_jobs/ingest.py", ["--landing", str(folder)], {})
-        (folder / "b/z").write_bytes(b"1")
-        assert not has_little_to_do("spark_jobs/ingest.py", ["--landing", str(folder)], {})
+    def test_the_options_are_handed_on_as_they_are(self) -> None:
+        found = by_python([*self.OPTIONS, self.SCRIPT, "--warehouse", "/lake house"], {"HOME": "/home/me"})
+        assert found is not None
+        command, environment = found
+        assert command == [sys.executable, self.SCRIPT, "--warehouse", "/lake house"]
+        assert shlex.split(environment["PYSPARK_SUBMIT_ARGS"]) == [*self.OPTIONS, "pyspark-shell"]
+        assert environment["HOME"] == "/home/me"
 
-    def test_each_stage_has_its_own_files(self, folder: Path) -> None:
-        (folder / "a/z").write_bytes(b"1234567")
-        both = ["--warehouse", str(folder / "a"), f"--landing={folder}/b"]
-        assert has_little_to_do("ingest.py", both, {})
-        assert not has_little_to_do("merge.py", both, {})
+    def test_the_python_is_the_one_that_spark_is_told_of(self) -> None:
+        found = by_python([self.SCRIPT], {"PYSPARK_PYTHON": "p", "PYSPARK_DRIVER_PYTHON": "d"})
+        assert found is not None
+        assert found[0][0] == "d"
 
-    def test_the_environment_names_folders_as_it_does_for_the_stages(self, folder: Path) -> None:
-        assert has_little_to_do("merge.py", [], {"LAKEHOUSE_WAREHOUSE": str(folder)})
-        (folder / "z").write_bytes(b"1")
-        assert not has_little_to_do("merge.py", [], {"LAKEHOUSE_WAREHOUSE": str(folder)})
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["--deploy-mode", "cluster", SCRIPT],
+            ["--deploy-mode=cluster", SCRIPT],
+            ["--py-files", "a.zip", SCRIPT],
+            ["--conf", "spark.pyspark.python=p", SCRIPT],
+            ["--version"],
+            ["--master", "local[2]", "pyspark-shell"],
+            ["--class", "A", "a.jar"],
+            ["/elsewhere/merge.py"],
+            [],
+        ],
+    )
+    def test_everything_else_is_begun_by_spark(self, arguments: list[str]) -> None:
+        assert by_python(arguments, {}) is None
 
-    @pytest.mark.parametrize("place", ["s3a://bucket/lake", "file:/lake", "catalog:main", ""])
-    def test_what_cannot_be_told_is_much(self, place: str) -> None:
-        assert not has_little_to_do("merge.py", ["--warehouse", place], {})
-
-    def test_other_scripts_and_several_instants_are_much(self, folder: Path) -> None:
-        assert not has_little_to_do("stream.py", ["--warehouse", str(folder)], {})
-        assert not has_little_to_do("featurize.py", ["--warehouse", str(folder), "--start", "2026-03-01"], {})
-
-    def test_who_knows_better_says_so(self, folder: Path) -> None:
-        assert has_little_to_do("stream.py", [], {"LAKEHOUSE_WORK": "little"})
-        assert not has_little_to_do("merge.py", ["--warehouse", str(folder)], {"LAKEHOUSE_WORK": "much"})
+    @pytest.mark.parametrize(
+        "environment", [{"SPARK_REMOTE": "sc://"}, {"PYSPARK_SUBMIT_ARGS": "x"}, {"SPARK_HOME": "/opt/spark"}]
+    )
+    def test_so_is_what_is_for_another_spark(self, environment: dict[str, str]) -> None:
+        assert by_python([self.SCRIPT], environment) is None

@@ -12,7 +12,7 @@ from lakehouse.maintenance.needs import COMMITS, OPERATIONS, Layout, Need, commi
 from lakehouse.options import Optimize
 from lakehouse.parallel import side_by_side
 from lakehouse.runtime import progress, retention
-from lakehouse.session import BYTES_OF_STORED_ROW, prepare
+from lakehouse.session import BYTES_OF_STORED_ROW, amount, prepare
 from lakehouse.tables import Warehouse
 
 
@@ -34,8 +34,10 @@ def run(context: Context, options: Optimize) -> None:
     for table in sorted(set(wanted) - {t for t, n in needs.items() if n.optimize}):
         _tell(context, table, needs[table], "")
     urgent = sorted((t for t in needs if needs[t].optimize), key=lambda t: -needs[t].urgency)
-    if rows := [needs[t].layout.size for t in urgent if t not in OPERATIONS]:
-        prepare(context.warehouse.spark, max(rows) / BYTES_OF_STORED_ROW)
+    if sizes := [needs[t].layout.size for t in urgent if t not in OPERATIONS]:
+        rows = max(sizes) / BYTES_OF_STORED_ROW
+        context.report.work = amount(rows)
+        prepare(context.warehouse.spark, rows)
     if progress.TABLE in wanted and not options.dry_run:
         forgotten = retention.prune(context.warehouse)
         context.report.say(f"{progress.TABLE}: {forgotten:,} settled batches forgotten")

@@ -22,15 +22,14 @@ from lakehouse.errors import (
     ConfigurationError,
     InternalError,
     ServiceUnavailable,
-    SparkNeeded,
     TryAgain,
     first_line,
     named,
 )
 from lakehouse.parallel import side_by_side
-from lakehouse.report import LITTLE, MUCH, RunReport
+from lakehouse.report import RunReport
 from lakehouse.runtime.progress import VOID, Batch, End, Progress, Work
-from lakehouse.session import LITTLE_ROWS, prepare
+from lakehouse.session import amount, prepare
 
 if TYPE_CHECKING:
     from lakehouse.context import Context
@@ -67,7 +66,7 @@ class Failures:
         """Note what a unit has failed of. What ends the run all the same, such as a signal, is raised."""
         known = named(error)
         spark_is_gone = isinstance(known, ServiceUnavailable) and known is not error
-        if spark_is_gone or isinstance(known, TryAgain | SparkNeeded):
+        if spark_is_gone or isinstance(known, TryAgain):
             raise error
         self._report.say(f"{unit} has failed; what does not need it goes on")
         self._errors.setdefault(unit, error)
@@ -162,7 +161,7 @@ class Stage(ABC):
         work = [w for w in dict.fromkeys(self.pending(undone)) if w.unit not in self.failures]
         if work:
             # No plan is left by a run that has no Spark to carry it out.
-            self.context.report.work = LITTLE if self.rows(work) <= LITTLE_ROWS else MUCH
+            self.context.report.work = amount(self.rows(work))
             _ = self.context.warehouse.spark
         batches = self.progress.plan(work)
         # Given up only now, so that no moment is without a plan that covers their inputs.
