@@ -14,7 +14,7 @@ from lakehouse.tables import FIRST_ROWS, Warehouse
 
 KNOWN = "_known"
 """Whether the table has rows with the ``whole`` keys of a row."""
-SMALL_BYTES = 16 * 1024 * 1024
+SMALL_BYTES = 2 * 1024 * 1024
 """Up to this size, a table is shuffled, and its files are written anew, sooner than rows of them are told apart by more queries."""
 MAX_LISTED = 5_000
 """Up to so many keys, a MERGE names them: its condition, which the commit keeps, is then 100 kB with keys of some 15 characters."""
