@@ -72,12 +72,12 @@ def contenders(roots: Iterable[Path]) -> dict[str, Callable[[Path], Stages | Flo
 
 def differences(warehouse: Path, floor: Path) -> dict[str, list[str]]:
     """In what the gold of a warehouse differs from the floor's as of the next day."""
-    db = oracle.connect(warehouse, ["gold"])
-    db.sql(f"CREATE MACRO t() AS TIMESTAMPTZ '{END} 00:00:00+00'")
-    for table in (floor / "gold").iterdir():
-        db.register(f"floor_{table.name}", oracle.rows(table))
-        db.sql(f"CREATE TABLE want_{table.name} AS FROM floor_{table.name} WHERE as_of = t()")
-    return oracle.compared(db)
+    ours, theirs = (oracle.connect(folder, ["gold"]) for folder in (warehouse, floor))
+    for db in (ours, theirs):
+        db.sql(f"CREATE MACRO t() AS TIMESTAMPTZ '{END} 00:00:00+00'")
+    for table in oracle.KEYS:
+        ours.register(f"want_{table}", theirs.sql(oracle.as_of(theirs, table)).to_arrow_table())
+    return oracle.compared(ours)
 
 
 def table_of(found: dict[str, list[dict[str, list[Run]]]]) -> Table:

@@ -147,7 +147,7 @@ class Bench:
         for name in contenders:
             db = oracle.connect(self.ours.warehouse if name == "ours" else self.folder / name, ["gold"])
             db.sql(f"CREATE MACRO t() AS TIMESTAMPTZ '{as_of} 00:00:00+00'")
-            for table in ("category_preferences", "product_affinity", "product_features", "customer_features"):
+            for table in oracle.KEYS:
                 db.sql(f"CREATE TABLE want_{table} AS FROM '{self.folder}/DuckDB/gold_{table}.parquet'")
             if name == "notebook":
                 # It has those who have done something, and none of the windows and scores.

@@ -233,6 +233,31 @@ def customer_features(db: duckdb.DuckDBPyConnection) -> None:
         FROM raw LEFT JOIN scores USING (customer_id)""")
 
 
+def customer_days(db: duckdb.DuckDBPyConnection) -> None:
+    """What is known today, whatever the instant."""
+    db.sql("""
+        CREATE OR REPLACE TABLE want_customer_days AS
+        WITH o AS (
+          SELECT customer_id, CAST(date AT TIME ZONE 'UTC' AS DATE) AS day,
+            count(*) FILTER (transaction_status = 'Completed') AS purchases, count(*) FILTER (transaction_status <> 'Completed') AS cancellations,
+            sum(amount) FILTER (transaction_status = 'Completed') AS spend,
+            count(DISTINCT coalesce(order_id, transaction_id)) FILTER (transaction_status = 'Completed') AS orders,
+            min(date) FILTER (transaction_status = 'Completed') AS first_purchase, max(date) FILTER (transaction_status = 'Completed') AS last_purchase
+          FROM silver_transactions_history WHERE valid_to IS NULL AND NOT _deleted GROUP BY 1, 2),
+        i AS (SELECT customer_id, "timestamp" AS moment, CAST("timestamp" AT TIME ZONE 'UTC' AS DATE) AS day FROM silver_interactions),
+        gaps AS (SELECT customer_id, day, moment, moment - lag(moment) OVER (PARTITION BY customer_id, day ORDER BY moment) AS gap FROM i),
+        s AS (
+          SELECT customer_id, day, count(*) AS interactions, min(moment) AS first_interaction, max(moment) AS last_interaction,
+            count(*) FILTER (gap IS NULL OR gap > INTERVAL 30 MINUTE) AS sessions,
+            sum(CASE WHEN gap <= INTERVAL 30 MINUTE THEN epoch_us(gap) ELSE 0 END)::BIGINT AS session_micros
+          FROM gaps GROUP BY 1, 2)
+        SELECT customer_id, day, t() AS as_of, coalesce(interactions, 0) AS interactions, first_interaction, last_interaction,
+          coalesce(sessions, 0)::INT AS sessions, coalesce(session_micros, 0) AS session_micros, coalesce(purchases, 0) AS purchases,
+          first_purchase, last_purchase, coalesce(orders, 0)::INT AS orders, coalesce(spend, 0)::DECIMAL(28,2) AS spend,
+          coalesce(cancellations, 0) AS cancellations
+        FROM o FULL JOIN s USING (customer_id, day) WHERE customer_id IS NOT NULL""")
+
+
 def differences(db: duckdb.DuckDBPyConnection, as_of: str) -> dict[str, list[str]]:
     """For each gold table, rows and cells in which it differs from this computation; doubles within 1e-9."""
     prepare(db, as_of)
@@ -240,19 +265,24 @@ def differences(db: duckdb.DuckDBPyConnection, as_of: str) -> dict[str, list[str
     product_affinity(db)
     product_features(db)
     customer_features(db)
+    customer_days(db)
     return compared(db)
+
+
+KEYS = {
+    "customer_days": ["customer_id", "day"],
+    "category_preferences": ["customer_id", "category"],
+    "product_affinity": ["customer_id", "product_id"],
+    "product_features": ["product_id"],
+    "customer_features": ["customer_id"],
+}
+"""Of gold's tables."""
 
 
 def compared(db: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
     """The same of any tables ``want_<name>``; ``t()`` is the instant."""
-    keys = {
-        "category_preferences": ["customer_id", "category"],
-        "product_affinity": ["customer_id", "product_id"],
-        "product_features": ["product_id"],
-        "customer_features": ["customer_id"],
-    }
     found: dict[str, list[str]] = {}
-    for table, key in keys.items():
+    for table, key in KEYS.items():
         db.sql(f"CREATE OR REPLACE TABLE got AS {as_of(db, table)}")
         want, got = db.table(f"want_{table}"), db.table("got")
         assert sorted(want.columns) == sorted(got.columns), set(want.columns) ^ set(got.columns)
@@ -284,6 +314,8 @@ def as_of(db: duckdb.DuckDBPyConnection, table: str) -> str:
     columns = db.table(f"gold_{table}").columns
     public = [c for c in columns if not c.startswith("_") and c not in ("as_of", "valid_from", "valid_to")]
     held = "as_of = t()" if "as_of" in columns else "valid_from <= t() AND (valid_to IS NULL OR t() < valid_to)"
+    if table == "customer_days":
+        held = "interactions + purchases + cancellations > 0"
     return f"SELECT {', '.join(public)}, t() AS as_of FROM gold_{table} WHERE {held}"
 
 

@@ -172,21 +172,21 @@ def strict_contracts(folder: Path) -> Path:
     return folder / "contracts"
 
 
-GOLD = ("customer_features", "category_preferences", "product_affinity", "product_features")
+GOLD = ("customer_days", "customer_features", "category_preferences", "product_affinity", "product_features")
 SILVER = ("customers", "products", "transactions", "interactions")
 
 
 def rows_of(pipeline: Pipeline, tables: Iterable[str], as_of: str | None = None) -> dict[str, list[str]]:
     """All rows of tables as sorted text, without bookkeeping columns: equal exactly when the tables are.
 
-    With an instant, gold tables are reduced to that snapshot.
+    With an instant, gold tables that have snapshots are reduced to that one.
     """
     result = {}
     for name in tables:
         frame = pipeline.table(name)
         if as_of and "as_of" in frame.columns:
             frame = frame.where(F.col("as_of") == F.lit(instant(as_of)))
-        elif as_of and name.startswith("gold."):
+        elif as_of and "valid_to" in frame.columns:
             at = F.lit(instant(as_of))
             frame = frame.where((F.col("valid_from") <= at) & (F.col("valid_to").isNull() | (F.col("valid_to") > at)))
             frame = frame.drop("valid_from", "valid_to")

@@ -37,7 +37,13 @@ HISTORIES = {
         "TransactionStatus AS transaction_status",
     ),
 }  # fmt: skip
-GOLD = (oracle.category_preferences, oracle.product_affinity, oracle.product_features, oracle.customer_features)
+GOLD = (
+    oracle.category_preferences,
+    oracle.product_affinity,
+    oracle.product_features,
+    oracle.customer_features,
+    oracle.customer_days,
+)
 
 
 def load(db: duckdb.DuckDBPyConnection, landing: str) -> None:

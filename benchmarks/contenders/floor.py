@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "spark_jobs"))
 
 from lakehouse import versions  # noqa: E402
-from lakehouse.features import customers, products, silver  # noqa: E402
+from lakehouse.features import customer_days, customers, products, silver  # noqa: E402
+from lakehouse.features.publishing import typed  # noqa: E402
 from lakehouse.features.timelines import FROM, TO  # noqa: E402
 from lakehouse.ingestion import readers  # noqa: E402
 from lakehouse.ingestion.landing import Landing  # noqa: E402
@@ -221,6 +222,12 @@ def featurize(floor: Floor, as_of: datetime) -> None:
         floor.replace(kept, name)
         return kept
 
+    days = customer_days.of_activity(then)
+    if events < KEPT_BYTES:
+        days = days.persist()
+    stored = typed(floor.contracts["customer_days"], customer_days.of_silver(frames))
+    stored.write.format("delta").mode("overwrite").save(str(floor.path("gold.customer_days")))
+
     # Whole snapshots, the least that can be written without a look at what is there.
     def of_products() -> None:
         affinity = write("product_affinity", products.product_affinity(then))
@@ -228,7 +235,8 @@ def featurize(floor: Floor, as_of: datetime) -> None:
 
     def of_customers() -> None:
         preferences = write("category_preferences", products.category_preferences(then))
-        unscored = customers.unscored(then, customers.lifelong(then), preferences).persist()
+        features = (customers.lifelong(days), customers.windowed(days, then), preferences)
+        unscored = customers.unscored(then, *features).persist()
         write("customer_features", customers.customer_features(unscored, as_of))
 
     side_by_side([of_products, of_customers])

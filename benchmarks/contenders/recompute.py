@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "spark_jobs"))
 from lakehouse import versions  # noqa: E402
 from lakehouse.context import Context  # noqa: E402
 from lakehouse.contracts import entities  # noqa: E402
-from lakehouse.features import gold  # noqa: E402
+from lakehouse.features import gold, upkeep  # noqa: E402
 from lakehouse.features.publishing import Gold  # noqa: E402
 from lakehouse.ingestion import readers  # noqa: E402
 from lakehouse.ingestion.landing import Landing  # noqa: E402
@@ -58,6 +58,7 @@ def build(landing: str, folder: str, as_of: str) -> None:
             alive = warehouse.read(table).where(~versions.F.col(versions.DELETED))
             known[entity] = alive.select(*contract.keys).distinct()
     frames = gold.read_silver(context, gold.silver_versions(context))
+    upkeep.refresh(context, frames, None, small=False)
     gold.publish(context, Gold(context, []), frames, instant(as_of), None, small=False)
 
 

@@ -18,7 +18,7 @@ def of_new_table(table: str, columns: Collection[str]) -> dict[str, str]:
     if layer == "ops":
         # Nobody reads an old version of them, and a stream adds one every few seconds.
         properties["delta.logRetentionDuration"] = "interval 7 days"
-    if layer == "silver" or (layer == "gold" and "valid_to" in columns):
+    if layer == "silver" or (layer == "gold" and "as_of" not in columns):
         # A row that a MERGE updates or deletes is marked, and its file stays as it is.
         properties["delta.enableDeletionVectors"] = "true"
     if layer == "silver":

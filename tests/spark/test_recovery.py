@@ -36,6 +36,7 @@ KILLED_AFTER = [
     ("merge", "silver.transactions_history"),
     ("merge", "silver.transactions"),
     ("featurize", "ops.progress"),
+    ("featurize", "gold.customer_days"),
     ("featurize", "gold.product_affinity"),
     ("featurize", "gold.customer_features"),
     ("featurize", "ops.snapshots"),

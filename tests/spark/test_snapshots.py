@@ -12,7 +12,7 @@ import oracle
 import pytest
 from lakehouse.errors import ConfigurationError
 from lakehouse.features import catalogue, definitions, publishing, timelines
-from lakehouse.features.catalogue import MONEY, TRANSACTIONS, Feature
+from lakehouse.features.catalogue import DAYS, MONEY, Feature
 from lakehouse.features.publishing import Gold
 from lakehouse.features.snapshots import Snapshots
 from lakehouse.instants import instant
@@ -209,7 +209,7 @@ def test_a_snapshot_of_the_former_definitions_holds_and_is_carried_over_with_zer
 
 
 def test_a_feature_is_added_in_one_place(daily: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    week = Feature("spend_7d", MONEY, TRANSACTIONS, catalogue._spend, "Spend in the last 7 days.", "money", "", (), 7)
+    week = Feature("spend_7d", MONEY, DAYS, catalogue._spend, "Spend in the last 7 days.", "money", "", (), 7)
     monkeypatch.setattr(catalogue, "FEATURES", (*catalogue.FEATURES, week))
     docs = runpy.run_path(str(ROOT / "bin" / "generate-docs"))
     shutil.copytree(ROOT / "contracts", tmp_path / "contracts")

@@ -1,12 +1,10 @@
 """The catalogue of customer features: each declared once, with its definition and its expression.
 
 The columns of ``gold.customer_features``, its contract and the data dictionary follow from here. To add
-a feature, add an entry. A feature is computed from one of three frames:
+a feature, add an entry. A feature is computed from one of two frames:
 
-* ``TRANSACTIONS``: an aggregate over a customer's transactions before ``as_of`` (columns: date,
-  day, amount, order_id, completed, first_day: the day of the first purchase);
-* ``INTERACTIONS``: an aggregate over a customer's interactions before ``as_of`` (column: timestamp);
-* ``CUSTOMER``: an expression over the row that the two give, with the helpers below, the
+* ``DAYS``: an aggregate over a customer's days before ``as_of``, with the columns of ``gold.customer_days``;
+* ``CUSTOMER``: an expression over the row that this gives, with the helpers below, the
   registration_date and the scores.
 
 Helpers have names that begin with an underscore: they are kept with a snapshot, so that the next one can
@@ -24,7 +22,7 @@ from pyspark.sql import functions as F
 MONEY = "decimal(28,2)"
 SESSION_GAP_SECONDS = 30 * 60
 MICROS = 1_000_000
-TRANSACTIONS, INTERACTIONS, CUSTOMER = "transactions", "interactions", "customer"
+DAYS, CUSTOMER = "days", "customer"
 CHURN, SEGMENTS, RECOMMENDATION, LIFETIME_VALUE = "churn", "segmentation", "recommendation", "lifetime value"
 
 
@@ -34,7 +32,7 @@ class Feature:
 
     Attributes:
         source: the frame that the expression is over.
-        expression: of an aggregate, a function of the condition under which an event counts (always true
+        expression: of an aggregate, a function of the condition under which a day counts (always true
             without ``window_days``); of an expression over the customer's row, a function of as_of.
         window_days: only events in [as_of - window_days, as_of) count. None: all before as_of.
     """
@@ -55,37 +53,51 @@ def whole_days(start: Column, end: Column) -> Column:
     return F.floor((F.unix_micros(end) - F.unix_micros(start)) / (86_400 * MICROS)).cast("int")
 
 
-def _sum(amount: Column) -> Column:
-    return F.coalesce(F.sum(amount), F.lit(0)).cast(MONEY)
+def _sum(column: str, type_: str = "bigint") -> Callable[[Column], Column]:
+    """Of the days that count; 0 where there is none."""
+    return lambda counts: F.coalesce(F.sum(F.when(counts, F.col(column))), F.lit(0)).cast(type_)
 
 
 def _spend(counts: Column) -> Column:
-    return _sum(F.when(counts & F.col("completed"), F.col("amount")))
+    return _sum("spend", MONEY)(counts)
 
 
 def _orders(counts: Column) -> Column:
-    return F.size(F.collect_set(F.when(counts & F.col("completed"), F.col("order_id"))))
+    # One order may be on several days.
+    return F.size(F.array_distinct(F.flatten(F.collect_list(F.when(counts, F.col("_order_ids"))))))
+
+
+def _day_of_purchase() -> Column:
+    return F.when(F.col("purchases") > 0, F.col("day"))
 
 
 SESSIONS = "STRUCT<last: BIGINT, sessions: INT, micros: BIGINT>"
 
 
 def _sessions() -> Column:
-    """Number of sessions and the time within them, by one walk through the interactions in their order."""
-    times = F.sort_array(F.collect_list(F.unix_micros("timestamp")))
+    """Number of sessions and the time within them, by one walk through the days: a session may go on over midnight.
 
-    def walk(state: Column, at: Column) -> Column:
-        goes_on = at - state["last"] <= SESSION_GAP_SECONDS * MICROS
+    Null without an interaction.
+    """
+    first, last = F.unix_micros("first_interaction"), F.unix_micros("last_interaction")
+    of_day = F.struct(
+        first.alias("first"), last.alias("last"), F.col("sessions"), F.col("session_micros").alias("micros")
+    )
+    days = F.sort_array(F.collect_list(F.when(F.col("interactions") > 0, of_day)))
+
+    def walk(state: Column, day: Column) -> Column:
+        gap = day["first"] - state["last"]
+        goes_on = gap <= SESSION_GAP_SECONDS * MICROS
         return F.struct(
-            at.alias("last"),
-            F.when(goes_on, state["sessions"]).otherwise(state["sessions"] + 1).alias("sessions"),
-            F.when(goes_on, state["micros"] + at - state["last"]).otherwise(state["micros"]).alias("micros"),
+            day["last"].alias("last"),
+            (state["sessions"] + day["sessions"] - F.when(goes_on, 1).otherwise(0)).alias("sessions"),
+            (state["micros"] + day["micros"] + F.when(goes_on, gap).otherwise(0)).alias("micros"),
         )
 
     nothing = F.struct(
         F.lit(None).cast("bigint").alias("last"), F.lit(0).alias("sessions"), F.lit(0).cast("bigint").alias("micros")
     )
-    return F.aggregate(times, nothing, walk)
+    return F.when(F.max("interactions") > 0, F.aggregate(days, nothing, walk))
 
 
 def _ratio(part: str, whole: str) -> Column:
@@ -93,21 +105,17 @@ def _ratio(part: str, whole: str) -> Column:
     return F.when(F.col(whole) > 0, F.col(part).cast("double") / F.col(whole).cast("double"))
 
 
-def _if_completed(column: str) -> Column:
-    return F.when(F.col("completed"), F.col(column))
-
-
 FEATURES: tuple[Feature, ...] = (
     # Helpers
-    Feature("_transactions", "bigint", TRANSACTIONS, lambda counts: F.count_if(counts)),
-    Feature("_purchases", "bigint", TRANSACTIONS, lambda counts: F.count_if(counts & F.col("completed"))),
-    Feature("_last_purchase", "timestamp", TRANSACTIONS, lambda counts: F.max(_if_completed("date"))),
-    Feature("_last_day", "date", TRANSACTIONS, lambda counts: F.max(_if_completed("day"))),
-    Feature("_first_day", "date", TRANSACTIONS, lambda counts: F.min("first_day")),
-    Feature("_days", "int", TRANSACTIONS, lambda counts: F.size(F.collect_set(_if_completed("day")))),
-    Feature("_first_day_spend", MONEY, TRANSACTIONS, lambda counts: _spend(F.col("day") == F.col("first_day"))),
-    Feature("_last_interaction", "timestamp", INTERACTIONS, lambda counts: F.max("timestamp")),
-    Feature("_sessions", SESSIONS, INTERACTIONS, lambda counts: _sessions()),
+    Feature("_transactions", "bigint", DAYS, lambda counts: F.sum(F.col("purchases") + F.col("cancellations"))),
+    Feature("_purchases", "bigint", DAYS, lambda counts: F.sum("purchases")),
+    Feature("_last_purchase", "timestamp", DAYS, lambda counts: F.max("last_purchase")),
+    Feature("_last_day", "date", DAYS, lambda counts: F.max(_day_of_purchase())),
+    Feature("_first_day", "date", DAYS, lambda counts: F.min(_day_of_purchase())),
+    Feature("_days", "int", DAYS, lambda counts: F.count(_day_of_purchase())),
+    Feature("_first_day_spend", MONEY, DAYS, lambda counts: F.min_by("spend", _day_of_purchase())),
+    Feature("_last_interaction", "timestamp", DAYS, lambda counts: F.max("last_interaction")),
+    Feature("_sessions", SESSIONS, DAYS, lambda counts: _sessions()),
     # Recency
     Feature(
         "days_since_last_purchase", "int", CUSTOMER, lambda as_of: whole_days(F.col("_last_purchase"), as_of),
@@ -119,7 +127,7 @@ FEATURES: tuple[Feature, ...] = (
     ),
     # Activity
     Feature(
-        "total_interactions", "bigint", INTERACTIONS, lambda counts: F.count_if(counts),
+        "total_interactions", "bigint", DAYS, _sum("interactions"),
         "Number of interactions.", "interactions", "", (CHURN, SEGMENTS),
     ),
     Feature(
@@ -132,9 +140,9 @@ FEATURES: tuple[Feature, ...] = (
         "registration_date unknown, or not before as_of", (CHURN,),
     ),
     # Spend
-    Feature("total_spend", MONEY, TRANSACTIONS, _spend, "Sum of purchase amounts.", "money", "", (SEGMENTS, LIFETIME_VALUE)),
+    Feature("total_spend", MONEY, DAYS, _spend, "Sum of purchase amounts.", "money", "", (SEGMENTS, LIFETIME_VALUE)),
     Feature(
-        "purchase_frequency", "int", TRANSACTIONS, _orders,
+        "purchase_frequency", "int", DAYS, _orders,
         "Number of distinct orders among purchases.", "orders", "", (CHURN, SEGMENTS),
     ),
     Feature(
@@ -167,12 +175,12 @@ FEATURES: tuple[Feature, ...] = (
         "Cancelled transactions / all transactions.", "share", "no transaction", (CHURN,),
     ),
     # Windows
-    Feature("spend_30d", MONEY, TRANSACTIONS, _spend, "Spend in the last 30 days.", "money", "", (CHURN, LIFETIME_VALUE), 30),
-    Feature("spend_90d", MONEY, TRANSACTIONS, _spend, "Spend in the last 90 days.", "money", "", (CHURN, LIFETIME_VALUE), 90),
-    Feature("orders_30d", "int", TRANSACTIONS, _orders, "Orders in the last 30 days.", "orders", "", (CHURN,), 30),
-    Feature("orders_90d", "int", TRANSACTIONS, _orders, "Orders in the last 90 days.", "orders", "", (CHURN,), 90),
-    Feature("interactions_7d", "bigint", INTERACTIONS, F.count_if, "Interactions in the last 7 days.", "interactions", "", (CHURN,), 7),
-    Feature("interactions_30d", "bigint", INTERACTIONS, F.count_if, "Interactions in the last 30 days.", "interactions", "", (CHURN,), 30),
+    Feature("spend_30d", MONEY, DAYS, _spend, "Spend in the last 30 days.", "money", "", (CHURN, LIFETIME_VALUE), 30),
+    Feature("spend_90d", MONEY, DAYS, _spend, "Spend in the last 90 days.", "money", "", (CHURN, LIFETIME_VALUE), 90),
+    Feature("orders_30d", "int", DAYS, _orders, "Orders in the last 30 days.", "orders", "", (CHURN,), 30),
+    Feature("orders_90d", "int", DAYS, _orders, "Orders in the last 90 days.", "orders", "", (CHURN,), 90),
+    Feature("interactions_7d", "bigint", DAYS, _sum("interactions"), "Interactions in the last 7 days.", "interactions", "", (CHURN,), 7),
+    Feature("interactions_30d", "bigint", DAYS, _sum("interactions"), "Interactions in the last 30 days.", "interactions", "", (CHURN,), 30),
     # Lifetime value, by the convention of the lifetimes and PyMC-Marketing libraries
     Feature(
         "rfm_frequency", "int", CUSTOMER, lambda as_of: F.when(F.col("_days") > 0, F.col("_days") - 1),
@@ -231,16 +239,16 @@ def helpers() -> list[Feature]:
     return [f for f in FEATURES if f.name.startswith("_")]
 
 
-def lifelong(source: str) -> list[Feature]:
-    """The aggregates of a source that only new or changed events change: those without a window."""
-    return [f for f in FEATURES if f.source == source and f.window_days is None]
+def lifelong() -> list[Feature]:
+    """The aggregates that only new or changed events change: those without a window."""
+    return [f for f in FEATURES if f.source == DAYS and f.window_days is None]
 
 
-def windowed(source: str) -> list[Feature]:
-    """The aggregates of a source that change with as_of, because events leave their window."""
-    return [f for f in FEATURES if f.source == source and f.window_days is not None]
+def windowed() -> list[Feature]:
+    """The aggregates that change with as_of, because events leave their window."""
+    return [f for f in FEATURES if f.source == DAYS and f.window_days is not None]
 
 
-def longest_window() -> int:
-    """Days before as_of that a windowed feature may look back."""
-    return max(f.window_days or 0 for f in FEATURES)
+def windows() -> list[int]:
+    """The days before as_of that windowed features look back."""
+    return sorted({f.window_days for f in FEATURES if f.window_days is not None})

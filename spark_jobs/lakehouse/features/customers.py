@@ -2,45 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from lakehouse.features import catalogue
-from lakehouse.features.catalogue import INTERACTIONS, TRANSACTIONS, Feature
+from lakehouse.features import catalogue, customer_days
+from lakehouse.features.catalogue import Feature
 from lakehouse.features.silver import Activity
 
 SCORES = ("r_score", "f_score", "m_score", "segment")
 
 
-def lifelong(activity: Activity) -> DataFrame:
-    """customer_id and the aggregates without a window, of everyone who is seen in an event."""
-    return _aggregates(activity, catalogue.lifelong(TRANSACTIONS), catalogue.lifelong(INTERACTIONS))
+def lifelong(days: DataFrame) -> DataFrame:
+    """customer_id and the aggregates without a window, of days as ``customer_days.of_activity`` gives them."""
+    return days.groupBy("customer_id").agg(*[_column(f, F.lit(True)) for f in catalogue.lifelong()])
 
 
-def windowed(activity: Activity) -> DataFrame:
-    """customer_id and the aggregates with a window, of everyone who is seen in the longest one."""
-    recent = activity.since(catalogue.longest_window())
-    return _aggregates(recent, catalogue.windowed(TRANSACTIONS), catalogue.windowed(INTERACTIONS))
+def windowed(days: DataFrame, activity: Activity) -> DataFrame:
+    """customer_id and the aggregates with a window, of everyone who is seen in the longest one.
+
+    Args:
+        days: as of the activity's instant.
+    """
+    starts = {n: activity.as_of - timedelta(days=n) for n in catalogue.windows()}
+    recent = days.where(F.col("day") >= F.lit(min(starts.values()).date()))
+    parts = customer_days.parts(recent, activity, starts.values())
+    return parts.groupBy("customer_id").agg(
+        *[_column(f, F.col("start") >= F.lit(starts[f.window_days or 0])) for f in catalogue.windowed()]
+    )
 
 
 def carried_over(features: DataFrame) -> DataFrame:
     """``lifelong`` as it stands in a snapshot of gold.customer_features."""
-    names = [f.name for source in (TRANSACTIONS, INTERACTIONS) for f in catalogue.lifelong(source)]
+    names = [f.name for f in catalogue.lifelong()]
     seen = (F.col("_transactions") > 0) | (F.col("total_interactions") > 0)
     return features.where(seen).select("customer_id", *names)
 
 
-def unscored(activity: Activity, lifelong: DataFrame, preferences: DataFrame) -> DataFrame:
+def unscored(activity: Activity, lifelong: DataFrame, windowed: DataFrame, preferences: DataFrame) -> DataFrame:
     """Everything but the scores, and what follows from them, with customer_id.
 
     The population is everyone registered, or seen in an event, before the instant. A customer known
     from events alone (an orphan) has no registration_date.
 
     Args:
-        lifelong: what the function of this name gives.
+        lifelong, windowed: what the functions of these names give.
         preferences: gold.category_preferences as of the same instant.
     """
     as_of = F.lit(activity.as_of).cast("timestamp")
@@ -52,7 +59,7 @@ def unscored(activity: Activity, lifelong: DataFrame, preferences: DataFrame) ->
         activity.customers.join(lifelong.withColumn("_seen", F.lit(True)), "customer_id", "full")
         .where(F.coalesce("_seen", F.lit(False)) | registered)
         .drop("_seen")
-        .join(windowed(activity), "customer_id", "left")
+        .join(windowed, "customer_id", "left")
         .join(favourite, "customer_id", "left")
     )
     features = joined.select(*[_zero_when_absent(name) for name in joined.columns])
@@ -86,25 +93,8 @@ def customer_features(features: DataFrame, as_of: datetime) -> DataFrame:
     )
 
 
-def _aggregates(
-    activity: Activity, of_transactions: Sequence[Feature], of_interactions: Sequence[Feature]
-) -> DataFrame:
-    buyer = Window.partitionBy("customer_id")
-    transactions = activity.transactions.where(F.col("customer_id").isNotNull()).withColumn(
-        "first_day", F.min(F.when(F.col("completed"), F.col("day"))).over(buyer)
-    )
-    interactions = activity.interactions.where(F.col("customer_id").isNotNull())
-    joined = _aggregate(transactions, of_transactions, "date", activity).join(
-        _aggregate(interactions, of_interactions, "timestamp", activity), "customer_id", "full"
-    )
-    return joined.select(*[_zero_when_absent(name) for name in joined.columns])
-
-
-def _aggregate(events: DataFrame, features: Sequence[Feature], time: str, activity: Activity) -> DataFrame:
-    def counts(f: Feature) -> Column:
-        return F.lit(True) if f.window_days is None else F.col(time) >= activity.days_before(f.window_days)
-
-    return events.groupBy("customer_id").agg(*[f.expression(counts(f)).cast(f.type).alias(f.name) for f in features])
+def _column(feature: Feature, counts: Column) -> Column:
+    return feature.expression(counts).cast(feature.type).alias(feature.name)
 
 
 def _zero_when_absent(name: str) -> Column:

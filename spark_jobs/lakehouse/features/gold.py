@@ -12,8 +12,8 @@ from pyspark.sql import functions as F
 from lakehouse import versions
 from lakehouse.context import Context
 from lakehouse.contracts import SEQUENCE_DDL
-from lakehouse.features import changes, customers, products, silver
-from lakehouse.features.publishing import Gold, typed
+from lakehouse.features import changes, customer_days, customers, products, silver
+from lakehouse.features.publishing import Gold, typed, types_of
 from lakehouse.features.snapshots import Snapshot
 from lakehouse.parallel import side_by_side
 
@@ -82,6 +82,14 @@ def activity(frames: Mapping[str, DataFrame], as_of: datetime) -> silver.Activit
     )
 
 
+def stored_days(context: Context, then: silver.Activity) -> DataFrame:
+    """Customers' days as of an instant, from gold.customer_days as far as it says how they were then."""
+    contract = context.contracts["customer_days"]
+    stored = context.warehouse.read(f"gold.{contract.name}", types_of(contract), version="newest")
+    unsettled = [r["day"] for r in customer_days.unsettled_days(stored, then.as_of).collect()]
+    return customer_days.as_of(stored, then, customer_days.ranges(unsettled))
+
+
 def change_data(context: Context, after: Mapping[str, int], until: Mapping[str, int]) -> dict[str, DataFrame] | None:
     """Change data of silver by entity between two sets of versions; None if Delta has not kept all of it."""
     found = {}
@@ -138,15 +146,17 @@ def publish(
     report = context.report
     then = activity(frames, as_of)
     theirs, pairs, movers = None, None, None
+    from_events = small and changed is None
+    days = customer_days.of_activity(then).persist() if from_events else stored_days(context, then)
     if changed is None:
-        lifelong = customers.lifelong(then)
+        lifelong = customers.lifelong(days)
         affinity = products.product_affinity(then)
         preferences = products.category_preferences(then)
     else:
         base = changed.base.as_of
         # Three tables come of the same few events, for which all files of events are read.
         theirs = then.of(changed.movers).persist()
-        lifelong = customers.lifelong(theirs.of(changed.customers)).unionByName(
+        lifelong = customers.lifelong(days.join(changed.customers, "customer_id", "left_semi")).unionByName(
             _others(customers.carried_over(gold.as_of("customer_features", base)), changed.customers)
         )
         affinity = products.product_affinity(theirs.of(changed.pairs))
@@ -178,7 +188,7 @@ def publish(
     def publish_customers() -> None:
         written = write("category_preferences", preferences, movers)
         # Read once for each score.
-        unscored = customers.unscored(then, lifelong, written).persist()
+        unscored = customers.unscored(then, lifelong, customers.windowed(days, then), written).persist()
         try:
             write("customer_features", customers.customer_features(unscored, as_of))
         finally:
@@ -187,7 +197,7 @@ def publish(
     try:
         side_by_side([publish_products, publish_customers])
     finally:
-        for frame in kept:
+        for frame in (*kept, days):
             frame.unpersist()
         if theirs is not None:
             theirs.unpersist()

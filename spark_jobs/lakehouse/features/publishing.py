@@ -6,7 +6,7 @@ holds from one snapshot until another, and is written when its values change: th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -15,19 +15,21 @@ from pyspark.sql import functions as F
 
 from lakehouse.context import Context
 from lakehouse.contracts import Contract
-from lakehouse.features import catalogue, timelines
+from lakehouse.features import catalogue, customer_days, timelines
 from lakehouse.features.timelines import FROM, GONE, TO
 from lakehouse.sql import assignments, insertion, literal, quote
-from lakehouse.tables import FIRST_ROWS
+from lakehouse.tables import FIRST_ROWS, Warehouse
 
 SNAPSHOTS = ("customer_features",)
 TIMELINES = ("category_preferences", "product_affinity", "product_features")
 TABLES = (*TIMELINES, *SNAPSHOTS)
+"""Those of which a snapshot consists; ``customer_days`` is of no instant."""
 KEPT = {
+    "customer_days": {"_order_ids": "array<string>", customer_days.SETTLED: "timestamp"},
     "customer_features": {f.name: f.type for f in catalogue.helpers()},
     "product_affinity": {"_spend": catalogue.MONEY},
 }
-"""What a table keeps beside its contract's columns for the next snapshot, by table."""
+"""What a table keeps beside its contract's columns, for snapshots to be made from, by table."""
 REWRITTEN_BYTES = 4 * 1024 * 1024
 """Tables of timelines below this size are written anew: which of their rows have changed would take more queries to find."""
 
@@ -84,7 +86,7 @@ class Gold:
             rows = self._rows(name)
             touched = timelines.bounded_by(rows, sorted(instants)).select(*keys).distinct()
             before = rows.join(touched, keys, "left_semi")
-            with _held(before):
+            with held(before):
                 after = timelines.without(before, keys, values, kept)
                 self._merge(contract, timelines.changes(before, after, keys, values))
         listed = ", ".join(map(literal, sorted(instants)))
@@ -110,7 +112,7 @@ class Gold:
         if only is not None:
             rows = rows.join(only, only.columns, "left_semi")
         different = timelines.differing(rows, snapshot, keys, values, at)
-        with _held(different):
+        with held(different):
             before = rows.join(different.select(*keys), keys, "left_semi")
             after = timelines.with_snapshot(before, different, keys, values, at, following)
             return self._merge(contract, timelines.changes(before, after, keys, values))
@@ -118,13 +120,7 @@ class Gold:
     def _merge(self, contract: Contract, changes: DataFrame) -> int:
         keys, _ = columns_of(contract)
         columns = list(types_of(contract))
-        clauses = (
-            f"WHEN MATCHED AND s.{GONE} THEN DELETE "
-            f"WHEN MATCHED THEN UPDATE SET {assignments(columns)} WHEN NOT MATCHED THEN {insertion(columns)}"
-        )
-        with _held(changes):
-            done = self._warehouse.merge(changes, f"gold.{contract.name}", [*keys, FROM], clauses)
-        return done["inserted"] + done["updated"]
+        return merge_changes(self._warehouse, f"gold.{contract.name}", [*keys, FROM], columns, changes)
 
     def _rows(self, name: str) -> DataFrame:
         return self._warehouse.read(f"gold.{name}", KEPT.get(name, {}), version="newest")
@@ -148,8 +144,30 @@ def columns_of(contract: Contract) -> tuple[list[str], list[str]]:
     return keys, [*own, *KEPT.get(contract.name, {})]
 
 
+def merge_changes(
+    warehouse: Warehouse,
+    table: str,
+    keys: Sequence[str],
+    columns: Sequence[str],
+    changes: DataFrame,
+    key_range: tuple[object, object] | None = None,
+) -> int:
+    """MERGE rows into a table of gold, and take out those that are ``GONE``; returns how many rows were written.
+
+    Args:
+        key_range: the least and the greatest value of the first key.
+    """
+    clauses = (
+        f"WHEN MATCHED AND s.{GONE} THEN DELETE "
+        f"WHEN MATCHED THEN UPDATE SET {assignments(columns)} WHEN NOT MATCHED THEN {insertion(columns)}"
+    )
+    with held(changes):
+        done = warehouse.merge(changes, table, keys, clauses, key_range)
+    return done["inserted"] + done["updated"]
+
+
 @contextmanager
-def _held(frame: DataFrame) -> Iterator[None]:
+def held(frame: DataFrame) -> Iterator[None]:
     """Within, a frame is kept once it has been computed."""
     frame.persist()
     try:

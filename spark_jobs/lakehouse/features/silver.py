@@ -5,8 +5,10 @@ Every function takes frames and an instant ``as_of`` and keeps only what happene
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -16,9 +18,8 @@ from pyspark.sql import functions as F
 class Activity:
     """What customers did before an instant, with what was known of products and customers then.
 
-    transactions: transaction_id, order_id, customer_id, product_id, category, date, day, amount,
-        completed (whether it stands), first_day (of the customer's purchases)
-    interactions: customer_id, product_id, timestamp
+    transactions: transaction_id, order_id, customer_id, product_id, date, day, amount, completed (whether it stands)
+    interactions: customer_id, product_id, timestamp, day
     products: product_id, category, price
     customers: customer_id, registration_date
     """
@@ -33,12 +34,8 @@ class Activity:
     def purchases(self) -> DataFrame:
         return self.transactions.where("completed")
 
-    def days_before(self, days: int) -> Column:
-        """The instant that lies so many days before ``as_of``."""
-        return F.lit(self.as_of) - F.expr(f"INTERVAL {int(days)} DAYS")
-
     def of(self, some: DataFrame) -> Activity:
-        """The events of some customers (customer_id), or of some of their products (customer_id, product_id), alone."""
+        """The events of some customers alone (customer_id), or of some of their products (product_id) or days (day)."""
         return replace(
             self,
             transactions=self.transactions.join(some, some.columns, "left_semi"),
@@ -53,13 +50,47 @@ class Activity:
         self.transactions.unpersist()
         self.interactions.unpersist()
 
-    def since(self, days: int) -> Activity:
-        """The events of the last so many days alone."""
+    def on_days(self, ranges: Sequence[tuple[date, date]]) -> Activity:
+        """The events of some days alone; see ``among``."""
         return replace(
             self,
-            transactions=self.transactions.where(F.col("date") >= self.days_before(days)),
-            interactions=self.interactions.where(F.col("timestamp") >= self.days_before(days)),
+            transactions=self.transactions.where(among("date", ranges)),
+            interactions=self.interactions.where(among("timestamp", ranges)),
         )
+
+
+def midnight(day: date) -> datetime:
+    """The instant with which a UTC day begins."""
+    return datetime.combine(day, time(), UTC)
+
+
+def among(instant: str, ranges: Sequence[tuple[date, date]]) -> Column:
+    """Whether an instant is of one of some days: of at least one range, both ends included."""
+    # By literals, which leave out files.
+    parts = [
+        (F.col(instant) >= F.lit(midnight(first))) & (F.col(instant) < F.lit(midnight(last + timedelta(days=1))))
+        for first, last in ranges
+    ]
+    return reduce(Column.__or__, parts)
+
+
+def order() -> list[Column]:
+    """What features need of a version of a transaction."""
+    return [
+        F.col("transaction_id"),
+        F.coalesce("order_id", "transaction_id").alias("order_id"),
+        F.col("customer_id"),
+        F.col("product_id"),
+        F.col("date"),
+        F.to_date("date").alias("day"),
+        F.col("amount"),
+        (F.col("transaction_status") == "Completed").alias("completed"),
+    ]
+
+
+def interaction() -> list[Column]:
+    """What features need of an interaction."""
+    return [F.col("customer_id"), F.col("product_id"), F.col("timestamp"), F.to_date("timestamp").alias("day")]
 
 
 def valid_at(history: DataFrame, as_of: datetime) -> DataFrame:
@@ -98,26 +129,11 @@ def activity(
     as_of: datetime,
 ) -> Activity:
     """Everything before ``as_of``, each transaction in the status it had then."""
-    transactions = (
-        valid_at(transactions_history, as_of)
-        .where(F.col("date") < F.lit(as_of))
-        .select(
-            "transaction_id",
-            F.coalesce("order_id", "transaction_id").alias("order_id"),
-            "customer_id",
-            "product_id",
-            "date",
-            F.to_date("date").alias("day"),
-            "amount",
-            (F.col("transaction_status") == "Completed").alias("completed"),
-        )
-    )
+    transactions = valid_at(transactions_history, as_of).where(F.col("date") < F.lit(as_of)).select(*order())
     return Activity(
         as_of=as_of,
         transactions=transactions,
-        interactions=interactions.where(F.col("timestamp") < F.lit(as_of)).select(
-            "customer_id", "product_id", "timestamp"
-        ),
+        interactions=interactions.where(F.col("timestamp") < F.lit(as_of)).select(*interaction()),
         products=valid_at(products_history, as_of).select("product_id", "category", "price"),
         customers=_customers(customers_history, as_of),
     )

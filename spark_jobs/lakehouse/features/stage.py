@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
+from pyspark.sql import DataFrame
+
 from lakehouse.context import Context
 from lakehouse.errors import UsageError
-from lakehouse.features import changes, definitions, gold, migration, publishing
+from lakehouse.features import changes, definitions, gold, migration, publishing, upkeep
 from lakehouse.features.publishing import Gold
 from lakehouse.features.snapshots import EXPIRED, PUBLISHED, STALE, Retention, Snapshot, Snapshots
 from lakehouse.instants import instant
@@ -92,12 +94,23 @@ class Instants(Stage):
         if self._interrupted:
             # Perhaps between the note that snapshots have expired and their end; what is left of them must not count as there.
             _take_out(context, self._snapshots, self._snapshots.expired)
-        _tell_stale(context, self._snapshots, self._versions, [instant(b.unit) for b in batches], batches[0])
+        self._take_in_changes(batches)
         try:
             yield
         finally:
             for frame in self._frames.values():
                 frame.unpersist()
+
+    def _take_in_changes(self, batches: Sequence[Batch]) -> None:
+        """What follows from changes of silver since the last run, whatever the instants of this one."""
+        context, newest = self.context, self._snapshots.newest
+        is_new, anew = newest is None or newest.silver != self._versions, self._recompute == ALL
+        data = gold.change_data(context, newest.silver, self._versions) if newest and is_new else None
+        if is_new:
+            _tell_stale(context, self._snapshots, data, [instant(b.unit) for b in batches], batches[0])
+        if is_new or anew or not context.warehouse.exists(upkeep.TABLE):
+            with context.report.step("publish customer_days"):
+                upkeep.refresh(context, self._frames, None if anew else data, small=self._events < KEPT_BYTES)
 
     def run(self, batch: Batch) -> End:
         as_of, report = instant(batch.unit), self.context.report
@@ -169,15 +182,17 @@ def _asked(context: Context, options: Featurize, snapshots: Snapshots, good: Set
 
 
 def _tell_stale(
-    context: Context, snapshots: Snapshots, versions: dict[str, int], units: list[datetime], batch: Batch
+    context: Context,
+    snapshots: Snapshots,
+    data: dict[str, DataFrame] | None,
+    units: list[datetime],
+    batch: Batch,
 ) -> None:
     """Mark the snapshots that late data have made wrong, as far as they are not about to be renewed."""
-    newest = snapshots.newest
     held = [s for s in snapshots.current.values() if s.state == PUBLISHED and s.as_of not in units]
-    if newest is None or newest.silver == versions or not held:
+    if not held:
         return
     with context.report.step("late data"):
-        data = gold.change_data(context, newest.silver, versions)
         since = changes.earliest(**data) if data is not None else held[0].as_of - timedelta(days=1)
     stale = [s for s in held if since is not None and s.as_of > since]
     if not stale:

@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from lakehouse import __version__
 from lakehouse.context import Context
 from lakehouse.errors import ConfigurationError, InternalError, UsageError
-from lakehouse.features import catalogue, customers, definitions, gold, products
+from lakehouse.features import catalogue, customer_days, customers, definitions, gold, products
 from lakehouse.features.labels import LABELS, labelled, labels
 from lakehouse.instants import instant, of_micros
 from lakehouse.options import TrainingSet
@@ -173,7 +173,9 @@ def _check_time(context: Context, recipe: Recipe) -> None:
 def _of_cut_off(context: Context, recipe: Recipe, cut_off: datetime) -> DataFrame:
     then = gold.activity(gold.read_silver(context, recipe.silver, recipe.learned_before(cut_off)), cut_off)
     preferences = products.category_preferences(then)
-    features = customers.customer_features(customers.unscored(then, customers.lifelong(then), preferences), cut_off)
+    days = customer_days.of_activity(then)
+    unscored = customers.unscored(then, customers.lifelong(days), customers.windowed(days, then), preferences)
+    features = customers.customer_features(unscored, cut_off)
     published = features.select("customer_id", "as_of", *[f.name for f in catalogue.published()])
     published = definitions.as_defined(published, recipe.definitions)
     later = gold.activity(gold.read_silver(context, recipe.silver), cut_off + timedelta(days=recipe.horizon_days))
