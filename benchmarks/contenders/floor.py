@@ -25,7 +25,7 @@ from pyspark.sql import functions as F
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "spark_jobs"))
 
-from lakehouse import versions  # noqa: E402
+from lakehouse import sizes, versions  # noqa: E402
 from lakehouse.features import customer_days, customers, products, silver  # noqa: E402
 from lakehouse.features.publishing import typed  # noqa: E402
 from lakehouse.features.timelines import FROM, TO  # noqa: E402
@@ -34,15 +34,13 @@ from lakehouse.ingestion.landing import Landing  # noqa: E402
 from lakehouse.ingestion.layouts import layouts  # noqa: E402
 from lakehouse.odcs import load_contracts  # noqa: E402
 from lakehouse.parallel import side_by_side  # noqa: E402
-from lakehouse.session import BYTES_OF_LANDED_ROW, BYTES_OF_STORED_ROW, LITTLE_ROWS, build_session, prepare  # noqa: E402
+from lakehouse.session import build_session, prepare  # noqa: E402
 from lakehouse.sources import Input, load_sources  # noqa: E402
 from lakehouse.sql import same_key  # noqa: E402
 from lakehouse.validation import checking, mapping, quarantine  # noqa: E402
 
 PARENTS, CHILDREN = ("customers", "products"), ("transactions", "interactions")
 ENTITIES = (*PARENTS, *CHILDREN)
-KEPT_BYTES = 16 * 1024 * 1024
-"""Events below this size are read once and kept in memory; the suite does the same."""
 
 
 class Floor:
@@ -77,11 +75,11 @@ class Floor:
     @cached_property
     def rows(self) -> float:
         """About so many rows the newest load has."""
-        return sum(sum(files.values()) for files in self.loads[-1].values()) / BYTES_OF_LANDED_ROW
+        return sum(sum(files.values()) for files in self.loads[-1].values()) / sizes.BYTES_OF_LANDED_ROW
 
     def kept(self, frame: DataFrame) -> DataFrame:
         """A frame that is looked at several times: of few rows, it is kept sooner than Delta is asked for its files each time."""
-        return frame.persist() if self.rows <= LITTLE_ROWS else frame
+        return frame.persist() if self.rows <= sizes.LITTLE_ROWS else frame
 
     def path(self, table: str) -> Path:
         return self.folder / table.replace(".", "/")
@@ -209,9 +207,9 @@ def merge_entity(floor: Floor, entity: str) -> None:
 def featurize(floor: Floor, as_of: datetime) -> None:
     tables = {entity: f"silver.{entity}{'' if entity == 'interactions' else '_history'}" for entity in ENTITIES}
     events = sum(floor.size(tables[entity]) for entity in CHILDREN)
-    prepare(floor.spark, events / BYTES_OF_STORED_ROW)
+    prepare(floor.spark, events / sizes.BYTES_OF_STORED_ROW)
     frames = {entity: floor.read(table) for entity, table in tables.items()}
-    if events < KEPT_BYTES:
+    if events < sizes.KEPT_BYTES:
         frames = {entity: frame.persist() for entity, frame in frames.items()}
     then = silver.activity(
         frames["transactions"], frames["interactions"], frames["products"], frames["customers"], as_of
@@ -223,7 +221,7 @@ def featurize(floor: Floor, as_of: datetime) -> None:
         return kept
 
     days = customer_days.of_activity(then)
-    if events < KEPT_BYTES:
+    if events < sizes.KEPT_BYTES:
         days = days.persist()
     stored = typed(floor.contracts["customer_days"], customer_days.of_silver(frames))
     stored.write.format("delta").mode("overwrite").save(str(floor.path("gold.customer_days")))

@@ -11,6 +11,7 @@ from pyspark import SparkContext
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
+from lakehouse import sizes
 from lakehouse.engine import engine
 
 NEEDED = {
@@ -25,15 +26,10 @@ NEEDED = {
     "spark.sql.legacy.parquet.nanosAsLong": "true",
 }
 
-LITTLE_ROWS = 200_000
-"""Up to so many rows, to make code for single expressions takes longer than it saves (decision 0034)."""
-BYTES_OF_LANDED_ROW, BYTES_OF_STORED_ROW = 160, 20
-"""What a row takes, about: in a CSV or JSON file as it is delivered, and in a table's Parquet files."""
-
 
 def amount(rows: float) -> str:
     """So many rows as ``LAKEHOUSE_WORK`` and a report say it: little or much."""
-    return "little" if rows <= LITTLE_ROWS else "much"
+    return "little" if rows <= sizes.LITTLE_ROWS else "much"
 
 
 def build_session(app_name: str) -> SparkSession:
@@ -71,7 +67,7 @@ def prepare(spark: SparkSession, rows: float = math.inf) -> None:
     if not engine().takes_settings:
         return
     with suppress(AnalysisException):
-        spark.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN" if rows <= LITTLE_ROWS else "FALLBACK")
+        spark.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN" if rows <= sizes.LITTLE_ROWS else "FALLBACK")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from kafka_broker import KafkaBroker
-from lakehouse.merging import upserts
+from lakehouse import sizes
 from lakehouse.tables import Warehouse
 from pyspark.sql import DataFrame, SparkSession
 from topics_of_a_test import Events
@@ -31,7 +31,7 @@ def unpinned_reads(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 @pytest.fixture
 def every_table_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has upserts do with each table as with a large one."""
-    monkeypatch.setattr(upserts, "SMALL_BYTES", 0)
+    monkeypatch.setattr(sizes, "MERGED_WHOLE_BYTES", 0)
 
 
 @pytest.fixture(scope="module")

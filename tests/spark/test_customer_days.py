@@ -12,7 +12,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from lakehouse.features import customer_days, customers, gold, publishing, silver, stage, upkeep
+from lakehouse import sizes
+from lakehouse.features import customer_days, customers, gold, publishing, silver, upkeep
 from lakehouse.features.customer_days import SETTLED
 from lakehouse.instants import instant
 from pipeline import BATCH, Pipeline
@@ -272,7 +273,7 @@ def test_what_is_brought_up_to_silver_is_what_silver_gives(
     spark: SparkSession, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By MERGE of the days that have changed, late ones, moved ones and deleted ones among them."""
-    monkeypatch.setattr(stage, "KEPT_BYTES", 0)
+    monkeypatch.setattr(sizes, "KEPT_BYTES", 0)
     pipeline = Pipeline(spark, tmp_path)
     folder = pipeline.landing / "shop" / "transactions"
     folder.mkdir(parents=True)

@@ -12,7 +12,7 @@ import pytest
 import version_model as model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lakehouse.merging import upserts
+from lakehouse import sizes
 from lakehouse.merging.stage import NewVersions, merge
 from lakehouse.report import RunReport
 from lakehouse.runtime.journal import Transaction
@@ -57,12 +57,14 @@ def test_merged_in_any_batches_any_versions_give_what_the_model_gives(
 
 
 @pytest.mark.parametrize("nth", [1, 2], ids=["history", "current state"])
-@pytest.mark.parametrize(("commit", "small"), [("append", 0), ("merge", upserts.SMALL_BYTES)], ids=["large", "small"])
+@pytest.mark.parametrize(
+    ("commit", "small"), [("append", 0), ("merge", sizes.MERGED_WHOLE_BYTES)], ids=["large", "small"]
+)
 def test_a_merge_killed_before_either_last_commit_and_done_again_is_never_killed(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int, commit: str, small: int
 ) -> None:
     """Of a large table, the last commit appends what is new; of a small one, it is the only one."""
-    monkeypatch.setattr(upserts, "SMALL_BYTES", small)
+    monkeypatch.setattr(sizes, "MERGED_WHOLE_BYTES", small)
 
     def version(key: str, at: int, name: str) -> Version:
         return Version(at, False, at, "file", ord(key), key, name, 1, at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lakehouse import session
+from lakehouse import session, sizes
 from pipeline import Pipeline, rows_of
 from pyspark.sql import SparkSession
 
@@ -44,7 +44,7 @@ def test_each_stage_makes_code_for_much_data_and_none_for_little(
     try:
         assert set(delivered(little).values()) == {"NO_CODEGEN"}
         # Even nothing is much: there are no events for featurize.
-        monkeypatch.setattr(session, "LITTLE_ROWS", -1)
+        monkeypatch.setattr(sizes, "LITTLE_ROWS", -1)
         assert set(delivered(much).values()) == {"FALLBACK"}
     finally:
         session.prepare(spark, rows=0)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import oracle
 import pytest
+from lakehouse import sizes
 from lakehouse.errors import ConfigurationError
 from lakehouse.features import catalogue, definitions, publishing, timelines
 from lakehouse.features.catalogue import DAYS, MONEY, Feature
@@ -62,7 +63,7 @@ def test_late_data_make_the_snapshots_after_them_stale_until_they_are_renewed(
     daily: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Rows are found and merged, as in large tables.
-    monkeypatch.setattr(publishing, "REWRITTEN_BYTES", 0)
+    monkeypatch.setattr(sizes, "REWRITTEN_BYTES", 0)
     # The shop itself delivers some rows late, so that the first snapshot was stale before.
     warnings = [w for as_of in (EARLIER[1], AS_OF) for w in daily.reports[as_of].warnings if "stale" in w]
     assert [w.split(": data from ")[0] for w in warnings] == [

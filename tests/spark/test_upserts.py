@@ -12,8 +12,8 @@ import pytest
 from deltalake import DeltaTable
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from lakehouse import sizes
 from lakehouse.errors import InternalError
-from lakehouse.merging import upserts
 from lakehouse.merging.upserts import Upsert, upsert
 from lakehouse.runtime.journal import Transaction
 from lakehouse.sql import literal
@@ -54,13 +54,13 @@ weird_keys = st.text(st.characters(exclude_categories=["Cs"], exclude_characters
 @example(
     batches=[{"a${env:HOME}": 1, "${x}": 1, "'": 1}, {"a${env:HOME}": 2, "${x}": 2, "\\u0024": 2}, {"${x}": 3, "'": 3}]
 )
-@pytest.mark.parametrize(("is_small", "small"), [(True, 0), (True, upserts.SMALL_BYTES), (False, 0)])
+@pytest.mark.parametrize(("is_small", "small"), [(True, 0), (True, sizes.MERGED_WHOLE_BYTES), (False, 0)])
 def test_with_any_keys_a_range_and_a_list_change_no_result(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_small: bool, small: int,
     batches: list[dict[str, int]],
 ) -> None:  # fmt: skip
     """A part a batch, so that each known key has rows to update and one to insert."""
-    monkeypatch.setattr(upserts, "SMALL_BYTES", small)
+    monkeypatch.setattr(sizes, "MERGED_WHOLE_BYTES", small)
     shutil.rmtree(tmp_path / "silver", ignore_errors=True)
     silver, ddl = warehouse(spark, tmp_path), "id STRING, part INT, value INT"
     silver.create(TABLE, ddl)
@@ -184,7 +184,7 @@ def test_rows_that_hang_together_get_one_commit_and_only_theirs_are_shuffled(
     assert both[1]["operationMetrics"]["numOutputRows"] == "2"
     predicate = both[0]["operationParameters"]["predicate"]
     assert [f"it's {n}" in predicate for n in (3, 8, 4, 40)] == [True, True, False, False]
-    monkeypatch.setattr(upserts, "MAX_LISTED", 1)
+    monkeypatch.setattr(sizes, "LISTED_KEYS", 1)
     [many] = merge(2, ("it's 3", 2, 5), ("it's 40", 2, 5))
     assert "it's" not in many["operationParameters"]["predicate"]
     [only_new] = merge(3, ("it's 41", 0, 0))

@@ -42,6 +42,7 @@ def test_the_shipped_tables_are_there() -> None:
         "interactions": "silver",
         "customer_features": "gold",
         "category_preferences": "gold",
+        "customer_days": "gold",
         "product_affinity": "gold",
         "product_features": "gold",
     }

@@ -18,8 +18,6 @@ from lakehouse.features.snapshots import Snapshot
 from lakehouse.parallel import side_by_side
 
 ENTITIES = ("customers", "products", "transactions", "interactions")
-MAX_CHANGED = 0.5
-"""The share of customers with changes beyond which carrying over the others is not worth it."""
 
 
 @dataclass(frozen=True)

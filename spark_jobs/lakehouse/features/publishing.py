@@ -13,6 +13,7 @@ from datetime import datetime
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse import sizes
 from lakehouse.context import Context
 from lakehouse.contracts import Contract
 from lakehouse.features import catalogue, customer_days, timelines
@@ -30,8 +31,6 @@ KEPT = {
     "product_affinity": {"_spend": catalogue.MONEY},
 }
 """What a table keeps beside its contract's columns, for snapshots to be made from, by table."""
-REWRITTEN_BYTES = 4 * 1024 * 1024
-"""Tables of timelines below this size are written anew: which of their rows have changed would take more queries to find."""
 
 
 class Gold:
@@ -105,7 +104,7 @@ class Gold:
             if written is not None:
                 return written
         rows = self._rows(contract.name)
-        if only is None and size < REWRITTEN_BYTES:
+        if only is None and size < sizes.REWRITTEN_BYTES:
             everyone = snapshot.withColumn("_there", F.lit(True))
             made = timelines.with_snapshot(rows, everyone, keys, values, at, following)
             return self._warehouse.replace(made.select(*types_of(contract)), table, "true")

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from pyspark.sql import DataFrame
 
+from lakehouse import sizes
 from lakehouse.context import Context
 from lakehouse.errors import UsageError
 from lakehouse.features import changes, definitions, gold, migration, publishing, upkeep
@@ -17,12 +18,7 @@ from lakehouse.instants import instant
 from lakehouse.options import ALL, AUTO, Featurize
 from lakehouse.runtime.progress import DONE, Batch, End, Work
 from lakehouse.runtime.stages import Recovery, Stage
-from lakehouse.session import BYTES_OF_STORED_ROW
 
-SMALL_BYTES = 64 * 1024 * 1024
-"""Events below this size are computed anew sooner than it is found out which of them have changed."""
-KEPT_BYTES = 16 * 1024 * 1024
-"""Events below this size are kept in memory, and what is written of them too."""
 MAX_SNAPSHOTS = 1_000
 
 
@@ -78,7 +74,7 @@ class Instants(Stage):
         return snapshot.definitions not in self._good or snapshot.inputs != made_from
 
     def rows(self, work: Sequence[Work | Batch]) -> float:
-        return len(work) * self._events / BYTES_OF_STORED_ROW
+        return len(work) * self._events / sizes.BYTES_OF_STORED_ROW
 
     @contextmanager
     def prepared(self, batches: Sequence[Batch]) -> Iterator[None]:
@@ -88,7 +84,7 @@ class Instants(Stage):
         for table, version in self._versions.items():
             context.report.note(table, version_read=version)
         self._frames = gold.read_silver(context, self._versions)
-        if self._events < KEPT_BYTES:
+        if self._events < sizes.KEPT_BYTES:
             # Each table of gold looks at them; to ask Delta for their files takes longer than to keep them.
             self._frames = {entity: frame.persist() for entity, frame in self._frames.items()}
         if self._interrupted:
@@ -110,13 +106,13 @@ class Instants(Stage):
             _tell_stale(context, self._snapshots, data, [instant(b.unit) for b in batches], batches[0])
         if is_new or anew or not context.warehouse.exists(upkeep.TABLE):
             with context.report.step("publish customer_days"):
-                upkeep.refresh(context, self._frames, None if anew else data, small=self._events < KEPT_BYTES)
+                upkeep.refresh(context, self._frames, None if anew else data, small=self._events < sizes.KEPT_BYTES)
 
     def run(self, batch: Batch) -> End:
         as_of, report = instant(batch.unit), self.context.report
         tables = Gold(self.context, {*self._snapshots.kept, *self._torn})
         changed, recomputed = self._changed(tables, as_of)
-        rows = gold.publish(self.context, tables, self._frames, as_of, changed, small=self._events < KEPT_BYTES)
+        rows = gold.publish(self.context, tables, self._frames, as_of, changed, small=self._events < sizes.KEPT_BYTES)
         if changed is not None:
             changed.unpersist()
         everyone = rows["gold.customer_features"]
@@ -135,7 +131,7 @@ class Instants(Stage):
         """Whom to compute anew, and how many they are; None for everyone."""
         report, how = self.context.report, self._recompute
         base = self._snapshots.base(as_of, self._good, self._torn) if how != ALL else None
-        if base is None or (how == AUTO and self._events < SMALL_BYTES):
+        if base is None or (how == AUTO and self._events < sizes.COMPUTED_ANEW_BYTES):
             return None, None
         with report.step("changes"):
             changed = gold.changed_since(self.context, tables, base, self._frames, self._versions, as_of)
@@ -143,7 +139,7 @@ class Instants(Stage):
                 report.say("silver's changes since the last snapshot are not kept: everyone is computed anew")
                 return None, None
             count = changed.customers.count()
-        if how == AUTO and count > gold.MAX_CHANGED * base.customers:
+        if how == AUTO and count > sizes.CARRIED_OVER_SHARE * base.customers:
             changed.unpersist()
             return None, None
         report.say(

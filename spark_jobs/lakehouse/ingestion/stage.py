@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lakehouse import sizes
 from lakehouse.context import Context
 from lakehouse.errors import DataRefused, UsageError
 from lakehouse.ingestion import discovery, kafka
@@ -13,7 +14,6 @@ from lakehouse.ingestion.loading import UNDECLARED, load
 from lakehouse.options import Ingest
 from lakehouse.runtime.progress import CORRUPT_ROWS, VOID, Batch, End, Work
 from lakehouse.runtime.stages import Failures, Stage
-from lakehouse.session import BYTES_OF_LANDED_ROW
 from lakehouse.sources import Input, select_inputs
 
 
@@ -91,7 +91,7 @@ class Files(Stage):
 
     def rows(self, work: Sequence[Work | Batch]) -> float:
         files = (f for w in work for f in (self._files_of(w) if isinstance(w, Batch) else self._found[w.unit].new))
-        return sum(f.size for f in files) / BYTES_OF_LANDED_ROW
+        return sum(f.size for f in files) / sizes.BYTES_OF_LANDED_ROW
 
     def _files_of(self, batch: Batch) -> list[LandedFile]:
         if batch not in self._files:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
+from lakehouse import sizes
 from lakehouse.context import Context
 from lakehouse.contracts import Contract
 from lakehouse.errors import UsageError
@@ -12,7 +13,7 @@ from lakehouse.maintenance.needs import COMMITS, OPERATIONS, Layout, Need, commi
 from lakehouse.options import Optimize
 from lakehouse.parallel import side_by_side
 from lakehouse.runtime import progress, retention
-from lakehouse.session import BYTES_OF_STORED_ROW, amount, prepare
+from lakehouse.session import amount, prepare
 from lakehouse.tables import Warehouse
 
 
@@ -34,8 +35,8 @@ def run(context: Context, options: Optimize) -> None:
     for table in sorted(set(wanted) - {t for t, n in needs.items() if n.optimize}):
         _tell(context, table, needs[table], "")
     urgent = sorted((t for t in needs if needs[t].optimize), key=lambda t: -needs[t].urgency)
-    if sizes := [needs[t].layout.size for t in urgent if t not in OPERATIONS]:
-        rows = max(sizes) / BYTES_OF_STORED_ROW
+    if layouts := [needs[t].layout.size for t in urgent if t not in OPERATIONS]:
+        rows = max(layouts) / sizes.BYTES_OF_STORED_ROW
         context.report.work = amount(rows)
         prepare(context.warehouse.spark, rows)
     if progress.TABLE in wanted and not options.dry_run:

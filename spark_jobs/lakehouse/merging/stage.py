@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse import versions
+from lakehouse import sizes, versions
 from lakehouse.context import Context
 from lakehouse.contracts import SEQUENCE_DDL, Contract, select_entities
-from lakehouse.merging.upserts import SMALL_BYTES, Upsert, upsert
+from lakehouse.merging.upserts import Upsert, upsert
 from lakehouse.runtime.journal import Transaction
 from lakehouse.runtime.progress import Batch, End, Work, to_merge
 from lakehouse.runtime.stages import Stage
-from lakehouse.session import LITTLE_ROWS, rewriting_changed_files
+from lakehouse.session import rewriting_changed_files
 from lakehouse.sql import quote
 from lakehouse.tables import Warehouse
 
@@ -51,7 +51,7 @@ class Merge(Stage):
     def prepared(self, batches: Sequence[Batch]) -> Iterator[None]:
         warehouse = self.context.warehouse
         tables = [table for b in batches for table in (f"silver.{b.unit}", f"silver.{b.unit}_history")]
-        small = max(map(warehouse.size, tables)) <= SMALL_BYTES
+        small = max(map(warehouse.size, tables)) <= sizes.MERGED_WHOLE_BYTES
         with rewriting_changed_files(warehouse.spark, small):
             yield
 
@@ -73,7 +73,7 @@ def _merge_batch(context: Context, contract: Contract, batch: Batch) -> End:
         new = NewVersions(
             rows=staged,
             key_range=(counted[2], counted[3]),
-            is_small=counted[0] <= LITTLE_ROWS,
+            is_small=counted[0] <= sizes.LITTLE_ROWS,
             transaction=batch.transaction(silver),
         )
         changes = merge(warehouse, contract, new)

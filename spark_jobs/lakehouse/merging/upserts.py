@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse import sizes
 from lakehouse.runtime.journal import Transaction
 from lakehouse.sql import assignments, insertion, quote, same_key
 from lakehouse.tables import FIRST_ROWS, Warehouse
 
 KNOWN = "_known"
 """Whether the table has rows with the ``whole`` keys of a row."""
-SMALL_BYTES = 2 * 1024 * 1024
-"""Up to this size, a table is shuffled, and its files are written anew, sooner than rows of them are told apart by more queries."""
-MAX_LISTED = 5_000
-"""Up to so many keys, a MERGE names them: its condition, which the commit keeps, is then 100 kB with keys of some 15 characters."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ def upsert(
                 return {"inserted": inserted, "updated": 0, "deleted": 0}
         return warehouse.merge(rows, table, how.keys, how.clauses, how.key_range)
     # Rows that are never deleted are mostly new.
-    if how.is_small and (size > SMALL_BYTES or how.delete_when is None):
+    if how.is_small and (size > sizes.MERGED_WHOLE_BYTES or how.delete_when is None):
         if before is None:
             before = how.belonging(rows, warehouse.read(table, version="newest"))
         return _upsert_few(warehouse, rows, table, how, before, transaction)
@@ -176,5 +173,5 @@ def _upsert_few(
 
 def _listed(rows: DataFrame, key: str) -> list[object]:
     """The values of a key, in their order; none if they are many."""
-    values = [row[0] for row in rows.select(quote(key)).distinct().limit(MAX_LISTED + 1).collect()]
-    return sorted(values) if len(values) <= MAX_LISTED else []
+    values = [row[0] for row in rows.select(quote(key)).distinct().limit(sizes.LISTED_KEYS + 1).collect()]
+    return sorted(values) if len(values) <= sizes.LISTED_KEYS else []

@@ -17,8 +17,8 @@ from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 
-SMALL_BYTES, SMALL_FILES = 64 * 1024 * 1024, 200
-"""Of a table up to this size, it is sooner read whole than found out which of its files are needed."""
+from lakehouse import sizes
+
 MAX_COMMITS = 100
 """How many commits of a table are read to find those of a batch."""
 OWN_TRANSACTIONS = "lakehouse/"
@@ -203,10 +203,14 @@ class DeltaLog:
     def snapshot_files(self, table: str, version: int) -> list[str] | None:
         """The paths of a small table's files, if they are all that there is to its newest version, and this is the given one."""
         found = self.newest(table)
-        if found is None or found.version() != version or self.size(table) > SMALL_BYTES:
+        if found is None or found.version() != version or self.size(table) > sizes.READ_WHOLE_BYTES:
             return None
         files = self._whole_files(table, found)
-        return None if files is None or len(files) > SMALL_FILES or len(files) < self.files(table).num_rows else files
+        return (
+            None
+            if files is None or len(files) > sizes.READ_WHOLE_FILES or len(files) < self.files(table).num_rows
+            else files
+        )
 
     def _whole_files(self, table: str, found: DeltaTable) -> list[str] | None:
         """The paths of the files of which no row is marked as gone; None where files do not have the table's own columns."""
