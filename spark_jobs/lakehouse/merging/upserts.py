@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -85,6 +86,24 @@ class Upsert:
         return both.where(F.expr(changes)).select("s.*", F.expr(there).alias(KNOWN))
 
 
+class Strategy(Enum):
+    """How rows come into a table."""
+
+    FIRST_ROWS = "appended to an empty table, without a MERGE, which would first hold all of them in memory"
+    APPEND_NEW_KEYS = "a MERGE of those whose keys are there, beside which the others are appended"
+    MERGE = "one MERGE"
+
+
+def strategy(how: Upsert, size: int) -> Strategy:
+    """How rows come into a table of so many bytes; see ``sizes``."""
+    if not size:
+        return Strategy.FIRST_ROWS
+    # Rows that are never deleted are mostly new.
+    if how.is_small and (size > sizes.MERGED_WHOLE_BYTES or how.delete_when is None):
+        return Strategy.APPEND_NEW_KEYS
+    return Strategy.MERGE
+
+
 def upsert(
     warehouse: Warehouse,
     rows: DataFrame,
@@ -108,26 +127,26 @@ def upsert(
     Raises:
         InternalError: a row of the table has the key of several rows; the keys are named.
     """
-    size = warehouse.size(table)
-    if not size:
-        if how.inserts_any(rows):
-            # Without a MERGE, which would first hold all of them in memory.
-            inserted = warehouse.append(how.inserted(rows), table, FIRST_ROWS)
+    match strategy(how, warehouse.size(table)):
+        case Strategy.FIRST_ROWS:
+            inserted = None
+            if how.inserts_any(rows):
+                inserted = warehouse.append(how.inserted(rows), table, FIRST_ROWS)
             if inserted is not None:
                 return {"inserted": inserted, "updated": 0, "deleted": 0}
-        return warehouse.merge(rows, table, how.keys, how.clauses, how.key_range)
-    # Rows that are never deleted are mostly new.
-    if how.is_small and (size > sizes.MERGED_WHOLE_BYTES or how.delete_when is None):
-        if before is None:
-            before = how.belonging(rows, warehouse.read(table, version="newest"))
-        return _upsert_few(warehouse, rows, table, how, before, transaction)
-    # A file of which a row is matched is written anew, although the row stays as it is.
-    if before is None:
-        before = warehouse.read(table, version="newest" if how.is_small else None)
-    return warehouse.merge(how.changing(rows, before), table, how.keys, how.clauses, how.key_range)
+            return warehouse.merge(rows, table, how.keys, how.clauses, how.key_range)
+        case Strategy.APPEND_NEW_KEYS:
+            if before is None:
+                before = how.belonging(rows, warehouse.read(table, version="newest"))
+            return _append_new_keys(warehouse, rows, table, how, before, transaction)
+        case Strategy.MERGE:
+            # A file of which a row is matched is written anew, although the row stays as it is.
+            if before is None:
+                before = warehouse.read(table, version="newest" if how.is_small else None)
+            return warehouse.merge(how.changing(rows, before), table, how.keys, how.clauses, how.key_range)
 
 
-def _upsert_few(
+def _append_new_keys(
     warehouse: Warehouse,
     rows: DataFrame,
     table: str,
