@@ -29,9 +29,11 @@ QUICK = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"
 SWITCHES = {"--verbose", "-v", "--supervise", "--help", "-h", "--version", "--usage-error", "--load-spark-defaults"}
 """Options of spark-submit without a value."""
 NEED_A_JVM = {
-    "--class", "--deploy-mode", "--proxy-user", "--py-files", "--kill", "--status", "--help", "-h", "--version", "--usage-error",
+    "--class", "--deploy-mode", "--remote", "--proxy-user", "--py-files", "--kill", "--status", "--help", "-h", "--version", "--usage-error",
 }  # fmt: skip
 """Options with which Python cannot come first: the script runs elsewhere, or not at all, or needs more than its own folder."""
+SETTINGS_THAT_DO = ("spark.pyspark.", "spark.submit.", "spark.remote", "spark.api.mode")
+"""So do settings that begin in this way."""
 FOUND_BY_FOLDER = ("*-site.xml", "spark-env.sh", "java-opts", "metrics.properties", "fairscheduler.xml")
 """What Spark and Hadoop look for in the folder of settings itself."""
 
@@ -63,7 +65,12 @@ def prepared(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[
 def by_python(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]] | None:
     """The command and the environment by which a stage's script starts its JVM itself; None if Spark must start first."""
     options, application, own = _parts(arguments)
-    if {option.partition("=")[0] for option in options} & NEED_A_JVM or any("spark.pyspark." in o for o in options):
+    if {option.partition("=")[0] for option in options} & NEED_A_JVM:
+        return None
+    if any(option.removeprefix("--conf=").startswith(SETTINGS_THAT_DO) for option in options):
+        return None
+    if (Path(environment.get("SPARK_CONF_DIR") or CONF) / "spark-env.sh").exists() or (CONF / "spark-env.sh").exists():
+        # Spark's own script has what it exports.
         return None
     if Path(application).suffix != ".py" or Path(application).resolve().parent != ROOT / "spark_jobs":
         return None
@@ -72,7 +79,8 @@ def by_python(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple
         return None
     python = environment.get("PYSPARK_DRIVER_PYTHON") or environment.get("PYSPARK_PYTHON") or sys.executable
     # As Spark's own sets it, so that a log has each line at once.
-    env = {**environment, "PYTHONUNBUFFERED": "YES", "PYSPARK_SUBMIT_ARGS": shlex.join([*options, "pyspark-shell"])}
+    env = {**environment, "PYTHONUNBUFFERED": "YES", "PYTHONHASHSEED": "0"}
+    env["PYSPARK_SUBMIT_ARGS"] = shlex.join([*options, "pyspark-shell"])
     return [python, application, *own], env
 
 

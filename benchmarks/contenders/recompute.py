@@ -57,8 +57,9 @@ def build(landing: str, folder: str, as_of: str) -> None:
             warehouse.overwrite(versions.build_scd2(versions.as_versions(accepted, contract), contract), table)
             alive = warehouse.read(table).where(~versions.F.col(versions.DELETED))
             known[entity] = alive.select(*contract.keys).distinct()
-    frames = gold.read_silver(context, gold.silver_versions(context))
-    upkeep.refresh(context, frames, None, small=False)
+    versions_of_silver = gold.silver_versions(context)
+    frames = gold.read_silver(context, versions_of_silver)
+    upkeep.refresh(context, frames, versions_of_silver, anew=True, small=False)
     gold.publish(context, Gold(context, []), frames, instant(as_of), None, small=False)
 
 

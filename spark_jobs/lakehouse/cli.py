@@ -7,7 +7,6 @@ A setting is taken from its argument, else from the environment (``LAKEHOUSE_WAR
 from __future__ import annotations
 
 import argparse
-import atexit
 import json
 import logging
 import os
@@ -234,11 +233,10 @@ def _context(
             os.environ.setdefault("LAKEHOUSE_WORK", report.work)
         # Only where rows are to be read or written: whoever has nothing to do needs no JVM.
         from lakehouse import executors
-        from lakehouse.session import application_id, build_session, wait_for_jvm
+        from lakehouse.session import application_id, build_session
 
         with report.step("start Spark"):
             spark = build_session(f"lakehouse {stage}")
-        atexit.register(wait_for_jvm)
         report.application_id = application_id(spark)
         executors.watch(spark, report.warn)
         return spark

@@ -78,8 +78,8 @@ def named(error: BaseException) -> LakehouseError | None:
         )
     if "[JAVA_GATEWAY_EXITED]" in str(error):
         return ConfigurationError(
-            "Spark did not start; the lines above say why",
-            todo="Java 17 must be on the PATH or in JAVA_HOME, and the options of spark-submit must be right.",
+            "Spark did not start, or was killed; the lines above say why",
+            todo="Java 17 must be on the PATH or in JAVA_HOME, the options of spark-submit right, and memory there.",
         )
     if re.search(r"StatusCode\.UNAVAILABLE|RETRIES_EXCEEDED", str(error)):
         return ServiceUnavailable("the Spark Connect server does not answer", todo="Run it again when it is there.")

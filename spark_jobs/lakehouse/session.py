@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,6 +39,7 @@ def build_session(app_name: str) -> SparkSession:
     Tuning belongs into ``conf/spark-defaults.conf``; only what correctness needs is set here.
     It begins prepared for little data, as a stage's own records are; see ``prepare``.
     """
+    atexit.register(wait_for_jvm)
     builder = SparkSession.builder.appName(app_name)
     if not engine().has_delta:
         builder = builder.config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension").config(

@@ -22,7 +22,10 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 NOW = instant("2026-06-01")
-TABLES = {**{name: f"gold.{name}" for name in publishing.TABLES}, "training_sets": "gold.training_fixed"}
+TABLES = {
+    **{name: f"gold.{name}" for name in (*publishing.TABLES, "customer_days")},
+    "training_sets": "gold.training_fixed",
+}
 CHANGED = (
     "The results of the definitions have changed: raise the version in features/definitions.py to the digest that is asked for here. "
     "Snapshots and training sets of the former one are then of other definitions."
@@ -49,8 +52,9 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pipel
         else:
             silver, table = versions.build_scd2(versions.as_versions(staged, contract), contract), f"{entity}_history"
         silver.write.format("delta").save(str(pipeline.path(f"silver.{table}")))
-    frames = gold.read_silver(context, gold.silver_versions(context))
-    upkeep.refresh(context, frames, None, small=True)
+    silver_versions = gold.silver_versions(context)
+    frames = gold.read_silver(context, silver_versions)
+    upkeep.refresh(context, frames, silver_versions, anew=False, small=True)
     gold.publish(context, Gold(context, []), frames, instant(AS_OF), None, small=True)
     build(pipeline)
     return pipeline
@@ -94,7 +98,7 @@ def test_the_fixed_deliveries_give_what_duckdb_computes(shop: Pipeline) -> None:
 
 def test_every_feature_is_decided_by_them(shop: Pipeline) -> None:
     """A column with one value alone would not show a change of its definition."""
-    for name in publishing.TABLES:
+    for name in (*publishing.TABLES, "customer_days"):
         table = shop.table(f"gold.{name}")
         columns = [c for c in table.columns if c not in ("as_of", "valid_from", "valid_to", "_sessions")]
         (counts,) = table.agg(

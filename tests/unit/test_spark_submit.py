@@ -139,3 +139,8 @@ class TestByPython:
     )
     def test_so_is_what_is_for_another_spark(self, environment: dict[str, str]) -> None:
         assert by_python([self.SCRIPT], environment) is None
+
+    def test_what_spark_env_sh_exports_is_sparks_own_to_read(self, tmp_path: Path) -> None:
+        assert by_python([self.SCRIPT], {"SPARK_CONF_DIR": str(tmp_path)}) is not None
+        (tmp_path / "spark-env.sh").touch()
+        assert by_python([self.SCRIPT], {"SPARK_CONF_DIR": str(tmp_path)}) is None

@@ -17,6 +17,10 @@ from lakehouse.features.catalogue import MICROS, MONEY, SESSION_GAP_SECONDS
 from lakehouse.features.silver import Activity
 
 KEYS = ["day", "customer_id"]
+VALUES = (
+    "interactions", "first_interaction", "last_interaction", "sessions", "session_micros",
+    "purchases", "first_purchase", "last_purchase", "orders", "_order_ids", "spend", "cancellations",
+)  # fmt: skip
 SETTLED = "_settled"
 
 
@@ -59,7 +63,7 @@ def of_silver(frames: Mapping[str, DataFrame]) -> DataFrame:
     events = _events(transactions.where("_stands"), interactions, SETTLED).unionByName(
         gone.where(F.col("customer_id").isNotNull() & F.col("day").isNotNull()), allowMissingColumns=True
     )
-    return _summed(events, KEYS, F.max(SETTLED).alias(SETTLED))
+    return _summed(events, KEYS, **{SETTLED: F.max(SETTLED)})
 
 
 def as_of(stored: DataFrame, activity: Activity, unsettled: Sequence[tuple[date, date]]) -> DataFrame:
@@ -71,11 +75,11 @@ def as_of(stored: DataFrame, activity: Activity, unsettled: Sequence[tuple[date,
     """
     instant = F.lit(activity.as_of)
     something = (F.col("interactions") > 0) | (F.col("purchases") + F.col("cancellations") > 0)
-    held = stored.where((F.col(SETTLED) < instant) & something).drop(SETTLED)
+    held = stored.where((F.col(SETTLED) < instant) & something).select(*KEYS, *VALUES)
     if not unsettled:
         return held
     some = stored.where(F.col(SETTLED) >= instant).select(*KEYS)
-    return held.unionByName(of_activity(activity.on_days(unsettled).of(some)).select(*held.columns))
+    return held.union(of_activity(activity.on_days(unsettled).of(some)))
 
 
 def unsettled_days(stored: DataFrame, at: datetime) -> DataFrame:
@@ -87,28 +91,31 @@ def unsettled_days(stored: DataFrame, at: datetime) -> DataFrame:
     )
 
 
-def ranges(days: Collection[date]) -> list[tuple[date, date]]:
-    """Days as the fewest ranges, both ends included, in their order."""
-    found: list[tuple[date, date]] = []
-    for day in sorted(days):
-        if found and day - found[-1][1] <= timedelta(days=1):
-            found[-1] = (found[-1][0], day)
-        else:
-            found.append((day, day))
-    return found
+def ranges(days: Collection[date], most: int = 50) -> list[tuple[date, date]]:
+    """Ranges, both ends included, that have the days, in their order: with no other day between them if that are not too many."""
+    ordered = sorted(set(days))
+    gaps = [n for n in range(1, len(ordered)) if ordered[n] - ordered[n - 1] > timedelta(days=1)]
+    widest = sorted(gaps, key=lambda n: ordered[n] - ordered[n - 1], reverse=True)[: most - 1]
+    starts = [0, *sorted(widest)] if ordered else []
+    return [
+        (ordered[start], ordered[end - 1])
+        for start, end in zip(starts, [*starts[1:], len(ordered)], strict=bool(ordered))
+    ]
 
 
 def _events(transactions: DataFrame, interactions: DataFrame, *more: str) -> DataFrame:
-    """Orders and interactions of customers in one frame; ``completed`` is null of an interaction."""
+    """Orders and interactions of customers in one frame; an interaction has no ``order_id``."""
     orders = transactions.select(
         "customer_id", "day", F.col("date").alias("at"), "order_id", "amount", "completed", *more
     )
     looks = interactions.select("customer_id", "day", F.col("timestamp").alias("at"), *more)
-    return orders.unionByName(looks, allowMissingColumns=True).where(F.col("customer_id").isNotNull())
+    both = orders.unionByName(looks, allowMissingColumns=True)
+    return both.where(F.col("customer_id").isNotNull() & F.col("day").isNotNull())
 
 
-def _summed(events: DataFrame, keys: Sequence[str], *more: Column) -> DataFrame:
-    looked, bought = F.when(F.col("completed").isNull(), F.col("at")), F.when(F.col("completed"), F.col("at"))
+def _summed(events: DataFrame, keys: Sequence[str], **more: Column) -> DataFrame:
+    """``keys``, ``VALUES`` and what ``more`` names."""
+    looked, bought = F.when(F.col("order_id").isNull(), F.col("at")), F.when(F.col("completed"), F.col("at"))
     summed = events.groupBy(*keys).agg(
         F.count(looked).alias("interactions"),
         F.min(looked).alias("first_interaction"),
@@ -120,15 +127,14 @@ def _summed(events: DataFrame, keys: Sequence[str], *more: Column) -> DataFrame:
         F.min(bought).alias("first_purchase"),
         F.max(bought).alias("last_purchase"),
         F.sort_array(F.collect_set(F.when(F.col("completed"), F.col("order_id")))).alias("_order_ids"),
-        *more,
+        *[column.alias(name) for name, column in more.items()],
     )
-    return summed.withColumns(
-        {
-            "orders": F.size("_order_ids"),
-            "sessions": F.col("_sessions.sessions"),
-            "session_micros": F.col("_sessions.micros"),
-        }
-    ).drop("_sessions")
+    of_sessions = {
+        "sessions": F.col("_sessions.sessions"),
+        "session_micros": F.col("_sessions.micros"),
+        "orders": F.size("_order_ids"),
+    }
+    return summed.withColumns(of_sessions).select(*keys, *VALUES, *more)
 
 
 def _sessions(micros: Column) -> Column:

@@ -20,6 +20,7 @@ from lakehouse.features.timelines import FROM, TO
 
 VERSIONS = {
     "category_preferences": "5bc55f4eddce9e2a",
+    "customer_days": "cf86cf1f88efa7d4",
     "customer_features": "b2502555ad2c59dc",
     "product_affinity": "cc4dd782839f4710",
     "product_features": "dc02b2f67e324f98",
@@ -54,6 +55,11 @@ def columns(contracts: Mapping[str, Contract]) -> str:
             for n, contract in contracts.items()
         }
     )
+
+
+def of_days(types: Mapping[str, str]) -> str:
+    """Names what a row of gold.customer_days is made by, and its columns, with their types."""
+    return fingerprint(VERSIONS["customer_days"], list(types.items()))
 
 
 def as_good(contracts: Mapping[str, Contract]) -> frozenset[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lakehouse.context import Context
 from lakehouse.errors import ConfigurationError
-from lakehouse.features import timelines
+from lakehouse.features import customer_days, timelines
 from lakehouse.features.publishing import TABLES, TIMELINES, columns_of, types_of
 from lakehouse.features.snapshots import Snapshots
 from lakehouse.features.timelines import FROM, TO
@@ -53,10 +53,18 @@ def run(context: Context) -> None:
 
 
 def _check_contracts(context: Context) -> None:
-    for name in TABLES:
+    for name in (*TABLES, "customer_days"):
         contract = context.contracts.get(name)
         if contract is None or contract.layer != "gold":
             raise ConfigurationError("no such gold contract", where=name, todo="Restore contracts/.")
+        lacking = {*customer_days.KEYS, *customer_days.VALUES} - set(types_of(contract))
+        if name == "customer_days" and lacking:
+            listed = ", ".join(sorted(lacking))
+            raise ConfigurationError(
+                f"features are made from {listed}, which it lacks",
+                where=name,
+                todo="Take them from the shipped contract.",
+            )
         is_timeline = FROM in contract.keys and TO in contract.column_names and "as_of" not in contract.column_names
         if name in TIMELINES and not is_timeline:
             raise ConfigurationError(

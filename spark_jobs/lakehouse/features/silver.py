@@ -84,7 +84,7 @@ def order() -> list[Column]:
         F.col("date"),
         F.to_date("date").alias("day"),
         F.col("amount"),
-        (F.col("transaction_status") == "Completed").alias("completed"),
+        F.coalesce(F.col("transaction_status") == "Completed", F.lit(False)).alias("completed"),
     ]
 
 

@@ -100,13 +100,11 @@ class Instants(Stage):
     def _take_in_changes(self, batches: Sequence[Batch]) -> None:
         """What follows from changes of silver since the last run, whatever the instants of this one."""
         context, newest = self.context, self._snapshots.newest
-        is_new, anew = newest is None or newest.silver != self._versions, self._recompute == ALL
-        data = gold.change_data(context, newest.silver, self._versions) if newest and is_new else None
-        if is_new:
+        if newest is not None and newest.silver != self._versions:
+            data = gold.change_data(context, newest.silver, self._versions)
             _tell_stale(context, self._snapshots, data, [instant(b.unit) for b in batches], batches[0])
-        if is_new or anew or not context.warehouse.exists(upkeep.TABLE):
-            with context.report.step("publish customer_days"):
-                upkeep.refresh(context, self._frames, None if anew else data, small=self._events < sizes.KEPT_BYTES)
+        anew, small = self._recompute == ALL, self._events < sizes.KEPT_BYTES
+        upkeep.refresh(context, self._frames, self._versions, anew=anew, small=small)
 
     def run(self, batch: Batch) -> End:
         as_of, report = instant(batch.unit), self.context.report

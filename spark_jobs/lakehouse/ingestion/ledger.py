@@ -72,7 +72,7 @@ class Ledger:
     def states(self, source: str) -> dict[LandedFile, str]:
         """The state of each file of an input: the quick way to tell which are new among very many."""
         entries = self._journal.rows(["path", "size", "modified", "state", "batch_id"], {"input": [source]})
-        # Columns, and instants as numbers: no object for each of a million entries.
+        # Numbers instead of instants: of these Arrow makes objects of pandas.
         columns = [c.cast("int64") if pa.types.is_timestamp(c.type) else c for c in entries.columns]
         newest: dict[tuple[str, int, int], int] = {}
         for path, size, micros, state, batch in zip(*[c.to_pylist() for c in columns], strict=True):

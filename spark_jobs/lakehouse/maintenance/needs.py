@@ -19,7 +19,15 @@ MAX_MARKED = 0.1
 """The share of a table's rows that may only be marked as gone: a reader reads them, and drops them."""
 COMMITS = 1_000
 """How far back in a table's history the last clustering is looked for."""
-OPERATIONS = ("ops.progress", "ops.files", "ops.quality", "ops.runs", "ops.snapshots", "ops.stream")
+OPERATIONS = (
+    "ops.progress",
+    "ops.files",
+    "ops.quality",
+    "ops.runs",
+    "ops.snapshots",
+    "ops.customer_days",
+    "ops.stream",
+)
 """The tables of ops that are tended: those that grow with every run."""
 ADDED = ("numAddedFiles", "numTargetFilesAdded", "numFiles")
 """What the operations of Delta call the files that they have added."""

@@ -24,7 +24,7 @@ from lakehouse.instants import of_micros
 from lakehouse.runtime.delta_log import DeltaLog, one_of, selected
 
 T = TypeVar("T")
-Where = Mapping[str, Collection[Any]]
+Where = Mapping[str, Collection[str | int]]
 """Of some columns, the values that rows must have."""
 PROPERTIES = {
     "delta.checkpointPolicy": "classic",
@@ -92,7 +92,7 @@ class Journal(Generic[T]):
             for name in names
         })  # fmt: skip
 
-    def read(self, **where: Collection[Any]) -> list[T]:
+    def read(self, **where: Collection[str | int]) -> list[T]:
         """All records, or those of which some columns have the values that are named; in no order."""
         kinds = {f.name: f.type for f in self.schema}
         rows = self.rows(where=where)
@@ -138,7 +138,7 @@ class LogStore:
         if found is None:
             return pa.table({})
         there = [f.name for f in found.schema().fields]
-        conditions = [one_of(f'"{column}"', values) for column, values in where.items()]
+        conditions = [one_of(f'"{c}"', values) if c in there else "false" for c, values in where.items()]
         chosen = ", ".join(f'"{c}"' for c in columns if c in there)
         query = f"SELECT {chosen} FROM t"  # noqa: S608
         if conditions:

@@ -74,8 +74,8 @@ class _Handler:
 def have_jvm_stop(spark: SparkSession, stop: threading.Event) -> None:
     """Have SIGTERM to the JVM stop the stream, too.
 
-    spark-submit is a JVM that has Python as its child: a supervisor's signal reaches it first, and it would end
-    Spark under what is still at work.
+    A supervisor may signal all processes of a group, and where spark-submit is Spark's own, the JVM is the first of them. It would
+    end Spark under what is still at work.
     """
     gateway = spark.sparkContext._gateway
     assert gateway is not None
