@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,7 @@ class SessionStageOperator(PythonStageOperator):
             with self._watched(running, server):
                 return self.run_script(context, environment)
         except AirflowException as error:
-            if server.alive():
+            if not _is_gone(server):
                 raise
             raise AirflowException(
                 f"The run's Spark has ended while {self.task_id} was at work; the next try starts another and goes on where "
@@ -117,3 +118,13 @@ class SessionStageOperator(PythonStageOperator):
         finally:
             over.set()
             thread.join()
+
+
+def _is_gone(server: Server, seconds: float = 2.0) -> bool:
+    """Whether a server has ended, or is about to: its stage may have heard of it before the kernel has it ended."""
+    deadline = time.monotonic() + seconds
+    while server.alive():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

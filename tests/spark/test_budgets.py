@@ -20,8 +20,8 @@ from support import ROOT
 START, DAYS, HELD = date(2026, 3, 1), 30, 3
 FIRST_HELD = START + timedelta(days=DAYS - HELD)
 STAGES = ("ingest", "validate", "merge", "featurize")
-FIRST_LOAD = {"ingest": 30, "validate": 55, "merge": 60, "featurize": 30}
-NEXT_DAY = {"ingest": 25, "validate": 40, "merge": 90, "featurize": 37}
+FIRST_LOAD = {"ingest": 30, "validate": 55, "merge": 60, "featurize": 32}
+NEXT_DAY = {"ingest": 25, "validate": 40, "merge": 90, "featurize": 43}
 
 
 def last_execution(spark: SparkSession) -> int:
