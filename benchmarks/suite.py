@@ -63,6 +63,7 @@ class Bench:
         self.spark = Spark(folder / "spark", options.master)
         self.ours = Stages(self.spark, folder)
         self.landing = self.ours.landing
+        self.floor = Floor(self.spark, self.landing, folder / "floor")
         self.steps: dict[str, list[Run]] = {}
         self.delivered: dict[str, int] = {}
         self.opened: list[list[tuple[str, int, int]]] = []
@@ -102,7 +103,7 @@ class Bench:
         for name in names:
             target = self.folder / name
             if name == "floor":
-                self.note(f"{name}: {step}", Floor(self.spark, self.landing, target).batch(as_of))
+                self.note(f"{name}: {step}", self.floor.batch(as_of))
                 continue
             if name == "DuckDB":
                 command = [sys.executable, f"{CONTENDERS}/duck.py", str(self.landing), str(target), as_of]
