@@ -124,6 +124,8 @@ class TestByPython:
             ["--deploy-mode=cluster", SCRIPT],
             ["--py-files", "a.zip", SCRIPT],
             ["--conf", "spark.pyspark.python=p", SCRIPT],
+            ["--conf=spark.submit.deployMode=cluster", SCRIPT],
+            ["--remote", "sc://host", SCRIPT],
             ["--version"],
             ["--master", "local[2]", "pyspark-shell"],
             ["--class", "A", "a.jar"],

@@ -74,30 +74,37 @@ def _day_of_purchase() -> Column:
 SESSIONS = "STRUCT<last: BIGINT, sessions: INT, micros: BIGINT>"
 
 
-def _sessions() -> Column:
-    """Number of sessions and the time within them, by one walk through the days: a session may go on over midnight.
+def joined_sessions(parts: Column) -> Column:
+    """Number of sessions and the time within them (``SESSIONS``), by one walk through parts of time in their order.
 
-    Null without an interaction.
+    Args:
+        parts: an array of (first, last, sessions, micros). The last session of one part and the first of the next are one where
+            the gap between them is not too long.
     """
-    first, last = F.unix_micros("first_interaction"), F.unix_micros("last_interaction")
-    of_day = F.struct(
-        first.alias("first"), last.alias("last"), F.col("sessions"), F.col("session_micros").alias("micros")
-    )
-    days = F.sort_array(F.collect_list(F.when(F.col("interactions") > 0, of_day)))
 
-    def walk(state: Column, day: Column) -> Column:
-        gap = day["first"] - state["last"]
+    def walk(state: Column, part: Column) -> Column:
+        gap = part["first"] - state["last"]
         goes_on = gap <= SESSION_GAP_SECONDS * MICROS
         return F.struct(
-            day["last"].alias("last"),
-            (state["sessions"] + day["sessions"] - F.when(goes_on, 1).otherwise(0)).alias("sessions"),
-            (state["micros"] + day["micros"] + F.when(goes_on, gap).otherwise(0)).alias("micros"),
+            part["last"].alias("last"),
+            (state["sessions"] + part["sessions"] - F.when(goes_on, 1).otherwise(0)).alias("sessions"),
+            (state["micros"] + part["micros"] + F.when(goes_on, gap).otherwise(0)).alias("micros"),
         )
 
     nothing = F.struct(
         F.lit(None).cast("bigint").alias("last"), F.lit(0).alias("sessions"), F.lit(0).cast("bigint").alias("micros")
     )
-    return F.when(F.max("interactions") > 0, F.aggregate(days, nothing, walk))
+    return F.aggregate(parts, nothing, walk)
+
+
+def _sessions() -> Column:
+    """Those of all days, of which one may go on over midnight; null without an interaction."""
+    first, last = F.unix_micros("first_interaction"), F.unix_micros("last_interaction")
+    of_day = F.struct(
+        first.alias("first"), last.alias("last"), F.col("sessions"), F.col("session_micros").alias("micros")
+    )
+    days = F.sort_array(F.collect_list(F.when(F.col("interactions") > 0, of_day)))
+    return F.when(F.max("interactions") > 0, joined_sessions(days))
 
 
 def _ratio(part: str, whole: str) -> Column:

@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.features import silver
-from lakehouse.features.catalogue import MICROS, MONEY, SESSION_GAP_SECONDS
+from lakehouse.features.catalogue import MONEY, joined_sessions
 from lakehouse.features.silver import Activity
 
 KEYS = ["day", "customer_id"]
@@ -138,18 +138,7 @@ def _summed(events: DataFrame, keys: Sequence[str], **more: Column) -> DataFrame
 
 
 def _sessions(micros: Column) -> Column:
-    """Number of sessions and the time within them, by one walk through the interactions in their order."""
+    """Those of a day's interactions."""
+    alone, no_time = F.lit(1).alias("sessions"), F.lit(0).cast("bigint").alias("micros")
     times = F.sort_array(F.collect_list(micros))
-
-    def walk(state: Column, at: Column) -> Column:
-        goes_on = at - state["last"] <= SESSION_GAP_SECONDS * MICROS
-        return F.struct(
-            at.alias("last"),
-            F.when(goes_on, state["sessions"]).otherwise(state["sessions"] + 1).alias("sessions"),
-            F.when(goes_on, state["micros"] + at - state["last"]).otherwise(state["micros"]).alias("micros"),
-        )
-
-    nothing = F.struct(
-        F.lit(None).cast("bigint").alias("last"), F.lit(0).alias("sessions"), F.lit(0).cast("bigint").alias("micros")
-    )
-    return F.aggregate(times, nothing, walk)
+    return joined_sessions(F.transform(times, lambda at: F.struct(at.alias("first"), at.alias("last"), alone, no_time)))
