@@ -7,7 +7,7 @@ Python that starts its own JVM call:
 * a stage's script is begun by Python, which calls this once more for the JVM when there is something to do (decision 0059);
 * everything else becomes Spark's own spark-submit, with the archive of classes that set-up has made (`bin/class-archive`), where
   there is one. Java takes none while a folder with something in it is on the class path, so the settings of ``conf/`` come by their
-  names instead. And with the quick compiler alone, if the environment says that there is little to do (decision 0050).
+  names instead. And with the compilers that suit the amount of work, if the environment tells it (decision 0050).
 """
 
 from __future__ import annotations
@@ -26,6 +26,12 @@ ARCHIVE, MADE, EMPTY = FOLDER / "classes.jsa", FOLDER / "made", FOLDER / "conf"
 
 QUICK = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"
 """No optimizing compiler, whose work pays after a minute or so; and as much room for code as with it, which a stage needs."""
+PATIENT = (
+    "-XX:Tier4InvocationThreshold=100000 -XX:Tier4MinInvocationThreshold=12000 "
+    "-XX:Tier4CompileThreshold=300000 -XX:Tier4BackEdgeThreshold=800000"
+)
+"""The optimizing compiler for what is run twenty times as often as Java asks: for rows, and not for the plans of some minutes."""
+COMPILERS = {"little": QUICK, "much": PATIENT}
 SWITCHES = {"--verbose", "-v", "--supervise", "--help", "-h", "--version", "--usage-error", "--load-spark-defaults"}
 """Options of spark-submit without a value."""
 NEED_A_JVM = {
@@ -55,8 +61,8 @@ def prepared(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[
         if "-XX:ArchiveClassesAtExit" not in given:
             # One that does not fit, of another Java or other jars, is left aside, and nothing is said of it.
             added.append(f'"-XX:SharedArchiveFile={ARCHIVE}" -Xshare:auto -Xlog:cds=off -Xlog:cds+dynamic=off')
-    if environment.get("LAKEHOUSE_WORK") == "little":
-        added.append(QUICK)
+    if (work := environment.get("LAKEHOUSE_WORK")) in COMPILERS:
+        added.append(COMPILERS[work])
     # What is given comes last, and so it counts.
     env["SPARK_SUBMIT_OPTS"] = " ".join([*added, given]).strip()
     return [*extra, *arguments], env

@@ -21,6 +21,9 @@ def spark() -> Iterator[object]:
         "--master local[2] --conf spark.databricks.delta.snapshotPartitions=2 "
         "--conf spark.sql.shuffle.partitions=2 pyspark-shell"
     )
-    session = build_session("tests")
+    with pytest.MonkeyPatch.context() as environment:
+        # Small frames of many shapes: Java would compile plans, and their rows take no time.
+        environment.setenv("LAKEHOUSE_WORK", "little")
+        session = build_session("tests")
     yield session
     session.stop()

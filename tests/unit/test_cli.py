@@ -43,7 +43,20 @@ def test_instant(text: str, expected: datetime) -> None:
     assert cli.instant(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "10/12/2011", "2011-02-30", "1323475200", "20111210"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "yesterday",
+        "10/12/2011",
+        "2011-02-30",
+        "1323475200",
+        "20111210",
+        "0001-01-01",
+        "1969-12-31T23:59:59Z",
+        "9999-12-31",
+    ],
+)
 def test_what_is_no_instant(text: str) -> None:
     with pytest.raises(UsageError):
         cli.instant(text)

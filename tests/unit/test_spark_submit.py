@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import spark_submit
-from spark_submit import QUICK, by_python, prepared
+from spark_submit import COMPILERS, by_python, prepared
 
 
 @pytest.fixture
@@ -36,9 +37,15 @@ def test_the_settings_come_by_name_and_the_archive_with_them(set_up: Path) -> No
     assert f'"-Dlog4j2.configurationFile=file://{set_up}/conf/log4j2.properties"' in options
 
 
-def test_what_the_caller_says_of_the_jvm_comes_last(set_up: Path) -> None:
-    _, environment = prepared(["a.py"], {"SPARK_SUBMIT_OPTS": "-Xshare:off", "LAKEHOUSE_WORK": "little"})
-    assert environment["SPARK_SUBMIT_OPTS"].endswith(f"{QUICK} -Xshare:off")
+@pytest.mark.parametrize("work", ["little", "much"])
+def test_what_the_caller_says_of_the_jvm_comes_last(set_up: Path, work: str) -> None:
+    _, environment = prepared(["a.py"], {"SPARK_SUBMIT_OPTS": "-Xshare:off", "LAKEHOUSE_WORK": work})
+    assert environment["SPARK_SUBMIT_OPTS"].endswith(f" {COMPILERS[work]} -Xshare:off")
+
+
+def test_java_knows_the_options_of_both_amounts_of_work() -> None:
+    for options in COMPILERS.values():
+        subprocess.run(["java", *options.split(), "-version"], check=True, capture_output=True, timeout=60)
 
 
 @pytest.mark.parametrize(
