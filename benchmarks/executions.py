@@ -1,11 +1,12 @@
 """What a small day costs: Spark SQL executions, jobs and CPU of each stage, for a first load, a next day, and nothing new.
 
-Run it with: `. bin/env && python benchmarks/executions.py [--rows 20000] [--checkout FOLDER ...] [--rounds 3] [--detail]`
+Run it with: `. bin/env && python benchmarks/executions.py [--rows 20000] [--checkout FOLDER ...] [--session] [--rounds 3] [--detail]`
 
 A shop of thirty days is loaded but for the last three; then these are delivered; then the stages run once more. Executions and
 jobs are counted in Spark's event logs, and are the same on every machine. By turns with the suite runs the floor, plain Spark that
 makes the same tables without any bookkeeping (``contenders/floor.py``): what a stage takes beyond it is what its records cost. Both
-must make the same gold. ``--checkout`` names other checkouts of the project, whose stages run on the same files, too.
+must make the same gold. ``--checkout`` names other checkouts of the project, whose stages run on the same files, too. ``--session`` adds the
+stages on a Spark of each run's own (``LAKEHOUSE_BACKEND=session``), whose start and end count; its executions and CPU are not told.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from statistics import median
 
 from rich.console import Console
 from rich.table import Table
-from runs import ROOT, STAGES, Floor, Run, Spark, Stages
+from runs import ROOT, STAGES, Floor, Run, Spark, Stages, StagesOfARun
 
 sys.path.insert(0, str(ROOT / "tests"))
 import oracle
@@ -58,8 +59,8 @@ def steps(files: Path, stages: Stages | Floor, folder: Path) -> Iterable[tuple[s
         yield step, stages.batch(f"{END}")
 
 
-def contenders(roots: Iterable[Path]) -> dict[str, Callable[[Path], Stages | Floor]]:
-    """By name, what makes the stages of one that works in a folder: other checkouts, this one, and the floor."""
+def contenders(roots: Iterable[Path], session: bool) -> dict[str, Callable[[Path], Stages | Floor]]:
+    """By name, what makes the stages of one that works in a folder: other checkouts, this one, perhaps on a Spark of a run, and the floor."""
 
     def of_checkout(root: Path) -> Callable[[Path], Stages | Floor]:
         return lambda folder: Stages(Spark(folder / "spark", root=root), folder)
@@ -67,7 +68,8 @@ def contenders(roots: Iterable[Path]) -> dict[str, Callable[[Path], Stages | Flo
     def floor(folder: Path) -> Floor:
         return Floor(Spark(folder / "spark"), folder / "landing", folder / "warehouse")
 
-    return {root.name: of_checkout(root) for root in roots} | {"floor": floor}
+    of_a_run = {"session": StagesOfARun} if session else {}
+    return {root.name: of_checkout(root) for root in roots} | of_a_run | {"floor": floor}
 
 
 def differences(warehouse: Path, floor: Path) -> dict[str, list[str]]:
@@ -110,6 +112,7 @@ def main() -> int:
     p.add_argument(
         "--checkout", metavar="FOLDER", action="append", default=[], help="another checkout, to compare with"
     )
+    p.add_argument("--session", action="store_true", help="also with a Spark of each run's own")
     p.add_argument("--detail", action="store_true", help="also list what the executions of the next day were")
     options = p.parse_args()
     roots = [*(Path(c).resolve() for c in options.checkout), ROOT]
@@ -118,7 +121,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         files = generate(Path(folder) / "shop", options.rows)
         for n in range(options.rounds):
-            for name, make in contenders(roots).items():
+            for name, make in contenders(roots, options.session).items():
                 done: dict[str, list[Run]] = {}
                 work = Path(folder) / f"{name}-{n}"
                 for step, runs in steps(files, make(work), work):

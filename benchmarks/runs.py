@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "spark_jobs"))
+sys.path[:0] = [str(ROOT / "spark_jobs"), str(ROOT / "plugins")]
 from lakehouse import sizes  # noqa: E402
 
 LITTLE_BYTES = sizes.LITTLE_ROWS * sizes.BYTES_OF_LANDED_ROW
@@ -128,13 +128,13 @@ class Spark:
 class Remote:
     """Scripts by Python alone, whose Spark is a Connect server that stays; neither bytes nor memory are told."""
 
-    def __init__(self, folder: Path, url: str) -> None:
-        self._folder, self._url = folder, url
+    def __init__(self, folder: Path, url: str = "") -> None:
+        self.folder, self.environment = folder, {"SPARK_REMOTE": url}
         folder.mkdir(parents=True, exist_ok=True)
 
     def submit(self, script: str, *arguments: str, name: str = "") -> Run:
         command = [sys.executable, script, *arguments]
-        run = timed(name or script, command, self._folder / "log", SPARK_REMOTE=self._url)
+        run = timed(name or script, command, self.folder / "log", **self.environment)
         run.memory = 0
         return run
 
@@ -181,6 +181,30 @@ class Stages:
     def batch(self, as_of: str) -> list[Run]:
         """Landing to gold, as a daily run does it."""
         return [self.run(stage, *self.of_batch(stage, as_of)) for stage in STAGES]
+
+
+class StagesOfARun(Stages):
+    """The stages with a Connect server of each day's own, as ``LAKEHOUSE_BACKEND=session`` starts and ends it; of it, only seconds are told."""
+
+    def __init__(self, folder: Path) -> None:
+        from lakehouse_airflow.run_server import RunServer
+
+        self._remote = Remote(folder / "spark")
+        super().__init__(self._remote, folder)
+        self._server = RunServer(str(folder / "server"), str(folder / "server.log"), {"spark.driver.memory": "4g"})
+
+    def batch(self, as_of: str) -> list[Run]:
+        begin = time.monotonic()
+        server = self._server.start()
+        started = time.monotonic()
+        self._remote.environment = {
+            "SPARK_REMOTE": server.address,
+            "SPARK_CONNECT_AUTHENTICATE_TOKEN": self._server.token(),
+        }
+        runs = super().batch(as_of)
+        over = time.monotonic()
+        self._server.end()
+        return [Run("start", started - begin, 0), *runs, Run("end", time.monotonic() - over, 0)]
 
 
 class Floor:
