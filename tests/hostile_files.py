@@ -94,6 +94,18 @@ CSV_CASES: dict[str, tuple[bytes, Outcome]] = {
         codecs.BOM_UTF8 + cell(note="a").replace(b"id,", b'"id",', 1),
         ok(id="K", note="a"),
     ),
+    "byte order mark and a blank line before the header": (
+        codecs.BOM_UTF8 + b"\r\n" + cell(note="a").replace(b"\n", b"\r\n"),
+        ok(id="K", note="a"),
+    ),
+    "byte order mark before a name of two lines": (
+        codecs.BOM_UTF8 + csv("x,K,new", '"note\nof it",id,kind'),
+        ok(id="K", note=None),
+    ),
+    "undecodable byte between carriage returns": (
+        csv("K,new,,,,,,,a\nL,new,,,,,,,caf?\nM,new,,,,,,,c").replace(b"?", b"\xe9").replace(b"\n", b"\r"),
+        Outcome([{"id": "K", "note": "a"}, {"id": "M", "note": "c"}], [["corrupt_record"]]),
+    ),
     "blank line before the header": (b"\n\r\n" + cell(note="a"), ok(id="K", note="a")),
     "separators before the header": (b",,,\n  \n" + cell(note="a"), ok(id="K", note="a")),
     "separator told to excel": (b"sep=,\r\n" + cell(note="a").replace(b"\n", b"\r\n"), ok(id="K", note="a")),
@@ -249,6 +261,8 @@ JSON_CASES: dict[str, tuple[bytes, Outcome]] = {
     "single quotes": (b"{'id':'K','kind':'new'}\n", CORRUPT),
     "NaN literal": (b'{"id":"K","kind":"new","amount":NaN}\n', CORRUPT),
     "byte order mark": (codecs.BOM_UTF8 + line(note="a"), ok(note="a")),
+    "part of a byte order mark": (b"\xef\xbb\n" + line(note="a"), Outcome([{"note": "a"}], [["corrupt_record"]])),
+    "last byte of a byte order mark": (b"\xbf\n", CORRUPT),
     "blank line": (line(note="a") + b"\n" + line(id="L"), Outcome([{"id": "K"}, {"id": "L"}])),
     "undecodable byte": (line(note="caf?").replace(b"?", b"\xe9"), CORRUPT),
     "nul escaped in a key": (b'{"id":"K\\u0000","kind":"new"}\n', bad("key:id")),

@@ -81,19 +81,26 @@ def named(error: BaseException) -> LakehouseError | None:
             "Spark did not start, or was killed; the lines above say why",
             todo="Java 17 must be on the PATH or in JAVA_HOME, the options of spark-submit right, and memory there.",
         )
-    if re.search(r"StatusCode\.UNAVAILABLE|RETRIES_EXCEEDED", str(error)):
+    said = _without_data(str(error))
+    if re.search(r"StatusCode\.UNAVAILABLE|\[RETRIES_EXCEEDED", said):
         return ServiceUnavailable("the Spark Connect server does not answer", todo="Run it again when it is there.")
     if isinstance(error, PermissionError):
         return ConfigurationError(f"not allowed: {error}", todo="Check the folder's owner and permissions.")
-    refused = re.search(
-        r"[^\n]*(Permission denied|Mkdirs failed|No space left on device|Not a directory)[^\n]*", str(error)
-    )
+    refused = re.search(r"[^\n]*(Permission denied|Mkdirs failed|No space left on device|Not a directory)[^\n]*", said)
     if refused:
         return ConfigurationError(
             f"a file cannot be written: {refused[0].strip()[:300]}",
             todo="Check the warehouse's address, owner and space.",
         )
     return None
+
+
+def _without_data(text: str) -> str:
+    """An error's text without what rows and files have in it: values stand in quotes, addresses of files behind a condition of Spark's."""
+    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "''", text)
+    return "\n".join(
+        line for line in bare.splitlines() if not re.search(r"\[(?!RETRIES_EXCEEDED)[A-Z][A-Z0-9_.]+\]", line)
+    )
 
 
 def first_line(error: BaseException) -> str:

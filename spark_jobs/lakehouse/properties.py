@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 SPECIAL = re.compile(r"[ ,;{}()\n\t=]")
+
+
+def are_mapped(columns: Iterable[str]) -> bool:
+    """Whether columns have names that Parquet has not: Delta can map them."""
+    return any(SPECIAL.search(name) for name in columns)
 
 
 def of_new_table(table: str, columns: Collection[str]) -> dict[str, str]:
@@ -24,7 +29,6 @@ def of_new_table(table: str, columns: Collection[str]) -> dict[str, str]:
     if layer == "silver":
         # Tells featurize what to compute anew.
         properties["delta.enableChangeDataFeed"] = "true"
-    if any(SPECIAL.search(name) for name in columns):
-        # Parquet has no such names; Delta can map them.
+    if are_mapped(columns):
         properties["delta.columnMapping.mode"] = "name"
     return properties

@@ -97,6 +97,13 @@ def checked(format_: str, options: Mapping[str, str], where: str) -> tuple[tuple
     characters = [c for c in ((defaults | found)[name] for name in defaults) if c]
     if format_ == "csv" and len(set(characters)) != len(characters):
         raise ConfigurationError("sep, quote and comment are not all different", where=where, todo="Change one.")
+    for name in {"sep", "lineSep", "nullValue", *ONE_CHARACTER} & found.keys() if format_ == "csv" else ():
+        try:
+            found[name].encode(found.get("encoding", "utf-8"))
+        except UnicodeEncodeError as error:
+            raise ConfigurationError(
+                f"{name} {found[name]!a}", where=where, todo=f"{found.get('encoding', 'utf-8')} has no such character."
+            ) from error
     return tuple(found.items())
 
 

@@ -27,6 +27,8 @@ BOOKKEEPING = ("_rescued", "_corrupt", "_source", "_ingested_at", "_batch_id")
 """Columns that every bronze table has beside those that are received."""
 TAKEN = (*BOOKKEEPING, "_row", "_key", "_tombstone")
 """Names that no declared column can have: of a bronze table's own columns, and of what a SELECT is given."""
+ON_THEIR_WAY = ("lakehouse corrupt record", "lakehouse file", "lakehouse row")
+"""Nor these: by them readers call what a row has beside its values until it is in bronze."""
 
 
 class _Input(BaseModel):
@@ -170,7 +172,7 @@ def _to_input(name: str, model: _Input, file: Path, contracts: dict[str, Contrac
         )
     columns = () if model.columns == "infer" else tuple(model.columns)
     for column in columns:
-        if column.lower() in TAKEN:
+        if column.lower() in (*TAKEN, *ON_THEIR_WAY):
             raise ConfigurationError(
                 f"column '{column}' has a name that is taken", where=where,
                 todo="Leave it out of the list: it is kept in _rescued, from where a SELECT can read it.",
@@ -186,7 +188,12 @@ def _to_input(name: str, model: _Input, file: Path, contracts: dict[str, Contrac
         sql_file = file.parent / f"{entity}.sql"
         if not sql_file.is_file():
             raise ConfigurationError(f"feeds '{entity}', but {sql_file} is missing", where=where)
-        sql.append((entity, sql_file.read_text(encoding="utf-8")))
+        try:
+            sql.append((entity, sql_file.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(
+                f"cannot be read: {error}", where=str(sql_file), todo="Write it in UTF-8."
+            ) from error
     fields: dict[str, Any] = model.model_dump(exclude={"entities", "columns", "ignore", "options", "topics"})
     return Input(
         name=name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lakehouse.ingestion import json_objects, kafka
 from lakehouse.ingestion.numbers import number_text
+from lakehouse.ingestion.readers import _value, as_text
 from pipeline import Pipeline
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import LongType
 from support import ROOT, an_input
 
 COLUMNS = ["id", "customer", "product", "amount", "at", "status"]
@@ -141,6 +143,47 @@ def test_the_text_of_floats_and_doubles(spark: SparkSession) -> None:
     texts = odd.select(*[number_text(F.col(c)) for c in odd.columns]).first()
     assert texts is not None
     assert tuple(texts) == ("NaN", "-Infinity", "1.0E-4", "1000000000000000000", "19.99", "100000000")
+
+
+def test_the_text_of_nanoseconds_before_and_after_1970(spark: SparkSession) -> None:
+    """Python's own floor is the judge."""
+    values = [0, 1, -1, 1500, -1500, -1_000, -86_400_000_000_001, 1_772_323_200_123_456_789, -(2**63), 2**63 - 1]
+    frame = spark.createDataFrame([(v,) for v in values], "t BIGINT")
+    found = [r[0] for r in frame.select(_value("t", LongType(), nanoseconds=True)).collect()]
+
+    def expected(nanoseconds: int) -> str:
+        seconds, rest = divmod(nanoseconds, 10**9)
+        whole = datetime(1970, 1, 1) + timedelta(seconds=seconds)
+        # As Spark has it: no zeros at the end of microseconds, all digits of nanoseconds.
+        digits = f"{rest:09d}" if rest % 1000 else f"{rest // 1000:06d}".rstrip("0")
+        return f"{whole:%Y-%m-%d %H:%M:%S}" + (f".{digits}" if digits else "")
+
+    assert found == [expected(v) for v in values]
+
+
+def test_the_text_of_what_is_nested(spark: SparkSession) -> None:
+    """Keys of maps, and bytes, have the text that they have in a column of their own."""
+    row = spark.sql("""
+        SELECT map(DATE '2026-03-01', 1, DATE '1969-12-31', 2) dates, map(TIMESTAMP '2026-03-01 10:30:00Z', 'x') instants,
+          map(X'6b6579', X'7a6f65', X'ff', NULL) bytes, map(17850.0D, 1.50BD) doubles, map(1.50BD, 1, 2.00BD, 2) decimals,
+          map(named_struct('a', DATE '2026-03-01'), 1) structs, array(X'7a6f65', NULL, X'ff') list,
+          named_struct('a.b', X'7a6f65', 'none', CAST(NULL AS BINARY), 'in', array(map(1, X'ff'))) deep,
+          CAST(NULL AS STRUCT<a: BINARY>) nothing, map('k', array(named_struct('d', DATE '2026-03-01'))) plain
+    """)
+    texts = row.select(*[as_text(field) for field in row.schema.fields]).first()
+    assert texts is not None
+    assert texts.asDict() == {
+        "dates": '{"2026-03-01":1,"1969-12-31":2}',
+        "instants": '{"2026-03-01 10:30:00":"x"}',
+        "bytes": '{"key":"zoe","base64:/w==":null}',
+        "doubles": '{"17850":1.50}',
+        "decimals": '{"1.50":1,"2.00":2}',
+        "structs": '{"{\\"a\\":\\"2026-03-01\\"}":1}',
+        "list": '["zoe",null,"base64:/w=="]',
+        "deep": '{"a.b":"zoe","in":[{"1":"base64:/w=="}]}',
+        "nothing": None,
+        "plain": '{"k":[{"d":"2026-03-01"}]}',
+    }
 
 
 JSON_VALUES = st.recursive(

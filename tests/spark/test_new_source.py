@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -111,6 +112,20 @@ def test_evolve_adds_the_columns_of_later_files(spark: SparkSession, tmp_path: P
     rows = pipeline.table("bronze.market_orders").orderBy("`Order ID`").select("Neu", "Anders", "_rescued").collect()
     assert [tuple(r) for r in rows] == [(None, None, None), ("n", None, None), (None, "m", '{"kunde":"k"}')]
     assert pipeline.table("silver.transactions").count() == 3
+
+
+def test_a_name_that_parquet_has_not_is_declared_later(spark: SparkSession, tmp_path: Path) -> None:
+    pipeline = market(spark, tmp_path, "evolve")
+    source = tmp_path / "sources/market/source.yaml"
+    plain = re.sub(r"columns: \[.*\]", "columns: [kunde]", source.read_text())
+    source.write_text(plain)
+    deliver(pipeline, "a.csv", "kunde\na\n")
+    pipeline.run("ingest", only=["market"])
+    source.write_text(plain.replace("[kunde]", "[kunde, order date]"))
+    deliver(pipeline, "b.csv", "kunde;order date;a,b\nb;2026-03-01;x\n")
+    pipeline.run("ingest", only=["market"])
+    rows = pipeline.table("bronze.market_orders").orderBy("kunde").select("kunde", "order date", "`a,b`").collect()
+    assert [tuple(r) for r in rows] == [("a", None, None), ("b", "2026-03-01", "x")]
 
 
 def test_fail_sets_the_file_aside_loads_the_others_and_says_so(spark: SparkSession, tmp_path: Path) -> None:

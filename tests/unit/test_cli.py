@@ -117,6 +117,19 @@ def test_another_warehouse_is_a_wrong_configuration(there: str | None) -> None:
         (ServiceUnavailable("x"), 69),
         (RuntimeError("java.lang.IllegalStateException: Cannot call methods on a stopped SparkContext.\nThis"), 69),
         (RuntimeError("status = StatusCode.UNAVAILABLE\n details = connection refused"), 69),
+        (
+            RuntimeError(
+                "[CAST_INVALID_INPUT] The value 'StatusCode.UNAVAILABLE' of the type \"STRING\" cannot be cast"
+            ),
+            70,
+        ),
+        (
+            RuntimeError(
+                "Job aborted.\n[FAILED_READ_FILE] Encountered error while reading file:/l/Permission denied.csv"
+            ),
+            70,
+        ),
+        (RuntimeError("Job aborted.\nCaused by: java.io.FileNotFoundException: /w/gold (Permission denied)"), 78),
         (ValueError("x"), 70),
         (TryAgain("x"), 75),
         (PermissionError("x"), 78),

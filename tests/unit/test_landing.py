@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,6 +69,31 @@ def test_what_cannot_be_loaded_is_told_and_the_rest_is_found(tmp_path: Path) -> 
         "shop/products/gone.csv is a link to nothing",
         "shop/products/pipe.csv is no file",
     ]
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/products").write_bytes(b"a,b\n1,2\n")
+    told: list[str] = []
+    assert Landing(str(tmp_path)).find(SOURCE, told.append) is None
+    assert told == ["shop/products is a file, where the input's folder should be"]
+
+
+def test_folders_of_any_depth(tmp_path: Path) -> None:
+    put(tmp_path, "a.csv")
+    at = os.open(tmp_path / "shop/products", os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=at)
+        at, above = os.open("d", os.O_RDONLY, dir_fd=at), at
+        os.close(above)
+    os.close(os.open("b.csv", os.O_CREAT | os.O_WRONLY, dir_fd=at))
+    os.close(at)
+    try:
+        found = Landing(str(tmp_path)).find(SOURCE)
+    finally:
+        # Python's own removal of folders goes as deep as its calls may.
+        subprocess.run(["rm", "-rf", str(tmp_path / "shop/products/d")], check=True)
+    assert [f.path for f in found or ()] == ["shop/products/a.csv", f"shop/products/{'d/' * 1200}b.csv"]
 
 
 @pytest.mark.parametrize("name", ["[prod] {2026}", "back\\slash", "co:lon", "star*?"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import csv
 import gzip
 import io
@@ -147,7 +148,12 @@ def test_headers_of_wide_characters(tmp_path: Path, encoding: str, end: str) -> 
 
 def test_excel_says_another_separator_than_the_source(tmp_path: Path) -> None:
     assert "fields end with ';': declare sep" in reason_of(tmp_path, b"sep=;\na;b\n")
-    assert names_of(tmp_path, b"sep=;\na;b\n", replace(CSV, options=(("sep", ";"),))) == ("a", "b")
+    for sep in (";", "\t", "||"):
+        content = f"sep={sep}\r\na{sep}b\r\n1{sep}2\r\n".encode()
+        assert names_of(tmp_path, content, replace(CSV, options=(("sep", sep),))) == ("a", "b")
+    without = layout_of(tmp_path, b"sep=,\n1,2\n", replace(CSV, header="none"))
+    assert isinstance(without, csv_files.CsvLayout)
+    assert without.leading == 1
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -234,6 +240,108 @@ def test_line_ends_outside_of_quotes_alone_count(tmp_path: Path, cells: list[str
     assert found.line_sep == ("\n" if len(ends) > 1 and len(cells) > 1 else "")
 
 
+DIALECTS: list[dict[str, str]] = [
+    {"escape": "\\"},
+    {"escape": ""},
+    {"comment": "#"},
+    {"ignoreLeadingWhiteSpace": "true"},
+    {"lineSep": "\n"},
+    {"sep": "||"},
+    {"encoding": "utf-16"},
+    {"quote": "\u00ab", "escape": "\u00ab"},
+]
+
+
+def is_left_open(text: str, options: dict[str, str]) -> bool:
+    """Character by character: whether the text ends within quotes of which there is an odd number, as the dialect has them."""
+    default = {"sep": ",", "quote": '"', "escape": '"', "comment": "", "lineSep": "", "ignoreLeadingWhiteSpace": ""}
+    sep, quote, escape, comment, line_sep, blanks = (options.get(name, value) for name, value in default.items())
+    at, place, number = "line", 0, 0
+    while place < len(text):
+        rest, width = text[place:], 1
+        ends = next((e for e in ([line_sep] if line_sep else ["\r\n", "\r", "\n"]) if rest.startswith(e)), "")
+        if at == "inside":
+            if escape and rest.startswith((escape + quote, escape + escape)):
+                width = 2
+            elif rest.startswith(quote):
+                at, number = "cell", number + 1
+        elif at == "comment":
+            at = "line" if ends else at
+        elif ends:
+            at, width = "line", len(ends)
+        elif at == "line" and comment and rest.startswith(comment):
+            at = "comment"
+        elif rest.startswith(sep):
+            at, width = "field", len(sep)
+        elif rest.startswith(quote):
+            at, number = "inside" if at != "cell" else "cell", number + 1
+        elif not (blanks and at != "cell" and rest[0] == " "):
+            at = "cell"
+        else:
+            at = "field"
+        place += width
+    return at == "inside" and number % 2 == 1
+
+
+PIECES = ['"', '\\"', '""', ',"', '\n"', ' "', "\u00ab", ",\u00ab", "||", '||"', "#", "\n#", "\n", "\r\n", "\\\\", "x"]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.lists(st.sampled_from(PIECES), max_size=12).map("".join), chunk=st.integers(1, 7))
+@pytest.mark.parametrize("options", DIALECTS, ids=str)
+def test_a_quoted_field_that_never_ends_in_any_dialect(
+    tmp_path: Path, options: dict[str, str], text: str, chunk: int
+) -> None:
+    source = replace(CSV, options=tuple(options.items()))
+    sep = options.get("sep", ",")
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(csv_files, "CHUNK_BYTES", chunk)
+        found = layout_of(tmp_path, f"a{sep}b\n{text}".encode(options.get("encoding", "utf-8")), source)
+    never = isinstance(found, Unreadable) and "never ends" in str(found)
+    assert never == is_left_open(text, options)
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "skip_lines", "header", "leading"),
+    [
+        (b"\na,b\n1,2\n", {}, 0, "first", 2),
+        (b"\r\n\r\na,b\r\n1,2\r\n", {}, 0, "first", 2),
+        (b"# report\na,b\n1,2\n", {"comment": "#"}, 0, "first", 2),
+        (b'"a\nA",b\n1,2\n', {}, 0, "first", 2),
+        (b'"a,A",b\n1,2\n', {}, 0, "first", 1),
+        (b"\nReport\na,b\n1,2\n", {}, 2, "first", 3),
+        (b"sep=,\na,b\n1,2\n", {}, 0, "first", 2),
+        (b"\n1,2\n", {}, 0, "none", 1),
+        (b"# report\n1,2\n", {"comment": "#"}, 0, "none", 1),
+        (b"1,2\n", {}, 0, "none", 0),
+        (b'"1",2\n', {}, 0, "none", 0),
+    ],
+)
+def test_behind_a_byte_order_mark_spark_finds_other_records(
+    tmp_path: Path, content: bytes, options: dict[str, str], skip_lines: int, header: str, leading: int
+) -> None:
+    """For its parser the mark is a character: a line with it is neither blank nor a comment, and a field with it not quoted."""
+    columns = ("a", "a\nA", "a,A", "b") if header == "first" else ("a", "b")
+    source = replace(CSV, columns=columns, options=tuple(options.items()), skip_lines=skip_lines, header=header)
+    found = layout_of(tmp_path, codecs.BOM_UTF8 + content, source)
+    assert isinstance(found, csv_files.CsvLayout), found
+    assert (found.leading, found.has_rows, found.names[-1]) == (leading, True, "b")
+
+
+@pytest.mark.parametrize("first", [b'"1,2"', b'"say ""x"""', b'"two\nlines"'])
+def test_a_byte_order_mark_before_a_quoted_value_that_spark_would_not_read(tmp_path: Path, first: bytes) -> None:
+    content = codecs.BOM_UTF8 + first + b",3\n"
+    assert "before a quoted value" in reason_of(tmp_path, content, replace(CSV, header="none"))
+
+
+def test_what_precedes_the_header_may_be_no_text(tmp_path: Path) -> None:
+    report = "Bericht für März".encode("latin-1")
+    for end in (b"\n", b"\r", b"\r\n"):
+        assert names_of(tmp_path, end.join([report, b"a,b", b"1,2", b""]), replace(CSV, skip_lines=1)) == ("a", "b")
+    assert names_of(tmp_path, "a,b\r1,é\r".encode("latin-1")) == ("a", "b")
+    assert "first line is not utf-8" in reason_of(tmp_path, report + b"\ra,b\r")
+
+
 def test_header_of_a_compressed_file_in_another_encoding_with_another_delimiter(tmp_path: Path) -> None:
     source = replace(CSV, options=(("encoding", "iso-8859-1"), ("sep", ";")))
     assert names_of(tmp_path, gzip.compress("Stück;b\n1;2\n".encode("latin-1")), source, "x.csv.gz") == ("Stück", "b")
@@ -286,7 +394,16 @@ def test_packed_files_are_read_whole_or_not_at_all(
 
 
 @pytest.mark.parametrize(
-    ("content", "rows"), [(b"\n \r\n", False), (b"\xef\xbb\xbf\n", False), (b"\n" * 9 + b"{}", True), (b"x", True)]
+    ("content", "rows"),
+    [
+        (b"\n \r\n", False),
+        (b"\xef\xbb\xbf\n", False),
+        (b"\xef\xbb\n", True),
+        (b"\xbf\n", True),
+        (b"\x0b\n", True),
+        (b"\n" * 9 + b"{}", True),
+        (b"x", True),
+    ],
 )
 def test_json_lines_are_looked_for_no_further_than_to_the_first(tmp_path: Path, content: bytes, rows: bool) -> None:
     found = layout_of(tmp_path, content, JSON, "x.json")
@@ -318,6 +435,13 @@ def test_parquet_types_that_are_not_read_are_told(tmp_path: Path, value: Any, wo
     reason = reason_of(tmp_path, parquet(a=["1"], v=value), PARQUET, "x.parquet")
     assert words in reason
     assert "write it as text" in reason
+
+
+def test_whatever_a_library_makes_of_a_file_is_that_files_trouble(tmp_path: Path) -> None:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"a": ["1"], "ZZZZ": ["2"]}), sink, store_schema=False)
+    no_text = sink.getvalue().replace(b"ZZZZ", b"ZZ\xff\xfe")
+    assert "cannot be described: UnicodeDecodeError" in reason_of(tmp_path, no_text, PARQUET, "x.parquet")
 
 
 def test_parquet_footers(tmp_path: Path) -> None:

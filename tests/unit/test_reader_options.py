@@ -51,6 +51,7 @@ def test_separators_are_the_characters_that_people_mean(written: str, meant: str
         ("csv", "sep", "\n", "Name the characters between two fields"),
         ("csv", "sep", r"\q", "Escapes are"),
         ("csv", "sep", '"', "not all different"),
+        ("csv", "sep", r"\ud800", "utf-8 has no such character"),
         ("csv", "lineSep", "abc", "Name the one or two characters"),
         ("kafka", "kafka.sasl.jaas.config", "x", "how to reach Kafka stands in the file"),
         ("kafka", "endingOffsets", "latest", "Offsets are the suite's"),
@@ -66,6 +67,15 @@ def test_what_would_lose_something_or_is_not_there_is_refused(
     with pytest.raises(ConfigurationError, match=r"^here") as error:
         option(format_, **{name: value})
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name", "value"), [("iso-8859-1", "sep", "\u2016"), ("us-ascii", "quote", "\u00ab")]
+)
+def test_an_encoding_has_the_characters_of_the_other_options(encoding: str, name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{encoding} has no such character"):
+        option("csv", encoding=encoding, **{name: value})
+    assert option("csv", **{name: value}) == {name: value}
 
 
 def test_sep_quote_and_comment_are_different() -> None:

@@ -59,6 +59,7 @@ def test_select_by_source_by_input_and_all() -> None:
         ("[session, events]", "[]", "inputs.otto.columns"),
         ("[session, events]", "[session, _Rescued]", "column '_Rescued' has a name that is taken"),
         ("[session, events]", "[session, _row]", "column '_row' has a name that is taken"),
+        ("[session, events]", "[session, lakehouse row]", "column 'lakehouse row' has a name that is taken"),
         ("format: json", "format: json\n    header: none", "header or skip_lines, but is json"),
         ("[session, events]", "infer\n    header: none", "header or skip_lines, but is json"),
         ("  otto:\n", "  Otto!:\n", "no table name"),
@@ -99,6 +100,14 @@ def assert_refused(tmp_path: Path, source: str, old: str, new: str, words: str) 
         load_sources(tmp_path, CONTRACTS)
     assert str(file) in str(error.value)
     assert words in str(error.value)
+
+
+def test_a_select_is_text_in_utf8(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "sources/otto", tmp_path / "otto")
+    file = tmp_path / "otto/interactions.sql"
+    file.write_bytes("-- Käufer\n".encode("latin-1") + file.read_bytes())
+    with pytest.raises(ConfigurationError, match=r"interactions\.sql: cannot be read.*Write it in UTF-8"):
+        load_sources(tmp_path, CONTRACTS)
 
 
 @pytest.mark.parametrize(

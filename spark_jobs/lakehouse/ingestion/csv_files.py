@@ -20,6 +20,8 @@ HEAD_BYTES = 1 << 20
 BYTES_AS_TEXT = "iso-8859-1"
 """In this encoding each byte is a character, so that none is lost while Spark finds the fields."""
 NUL = "holds NUL bytes: not text, or not in UTF-8; declare its encoding in source.yaml"
+MARK = "\ufeff"
+"""A byte order mark, in text."""
 EXCEL_SEPARATOR = re.compile(r"sep=(.{1,2})", re.IGNORECASE)
 """A first line by which Excel is told the separator."""
 
@@ -103,16 +105,16 @@ def layout(source: Input, read: Callable[[], BinaryIO]) -> CsvLayout:
             counted.add(chunk)
     if counted.nul:
         raise Unreadable(NUL)
-    text, rest_follows = _decoded(head, dialect), len(head) == HEAD_BYTES
-    opened, breaks = False, counted.breaks
-    if dialect.doubles_quotes and counted.quotes and (counted.quotes % 2 or len(breaks) > 1):
-        # In RFC 4180 quotes come in pairs. One that stays open would take all lines after it into its cell.
+    text, rest_follows = _decoded(head, dialect, source.skip_lines), len(head) == HEAD_BYTES
+    breaks, certain = counted.breaks, dialect.doubles_quotes or not counted.quotes
+    if counted.quotes and (counted.quotes % 2 or not dialect.doubles_quotes or len(breaks) > 1):
+        # Quotes come in pairs. One that stays open would take all lines after it into its cell.
         with read() as stream:
-            opened, breaks = _quoting(stream, dialect)
-        if opened and counted.quotes % 2:
+            opened, outside = _quoting(stream, dialect)
+        if opened:
             raise Unreadable("a quoted field never ends: the file is cut short, or a quote is missing")
-    certain = dialect.doubles_quotes or not counted.quotes
-    line_sep = _line_sep(counted.first_break, breaks) if certain else ""
+        breaks = outside if dialect.single_byte else []
+    line_sep = _line_sep(counted.first_break, breaks) if certain and not dialect.line_sep else ""
     # From here on, lines end as they do for Spark.
     detected = counted.first_break.decode("ascii") if dialect.single_byte else ""
     ends = line_sep or dialect.line_sep or detected
@@ -137,52 +139,69 @@ def _line_sep(detected: bytes, breaks: list[bytes]) -> str:
     raise Unreadable("its lines end in several ways (CRLF, LF, CR), which cannot be told apart: write one of them")
 
 
-def _decoded(head: bytes, dialect: Dialect) -> str:
-    """The head as text without a byte order mark; of a file in UTF-8, only its first lines must be text."""
-    first = head.split(b"\n", 1)[0] if dialect.single_byte else head
+def _decoded(head: bytes, dialect: Dialect, skip_lines: int) -> str:
+    """The head as text; of a file in UTF-8, only the first line that is not passed over must be text."""
+    first = head
+    if dialect.single_byte:
+        breaks = re.escape(dialect.line_sep.encode()) if dialect.line_sep else rb"\r\n|\n|\r"
+        first = (re.split(breaks, head, maxsplit=skip_lines + 1) + [b""] * skip_lines)[skip_lines]
     try:
         codecs.getincrementaldecoder(dialect.encoding)().decode(first, final=False)
     except UnicodeDecodeError as error:
         raise Unreadable(f"its first line is not {dialect.encoding}; declare the encoding in source.yaml") from error
-    return head.decode(dialect.encoding, errors="replace").removeprefix("\ufeff")
+    return head.decode(dialect.encoding, errors="replace")
 
 
 def _header(source: Input, dialect: Dialect, text: str, rest_follows: bool) -> CsvLayout:
-    """Names and leading records by the first records of a file; raises Unreadable."""
-    leading = 0
+    """Names and leading records by the first records of a file; raises Unreadable.
+
+    A byte order mark is none of the text, but Spark's parser takes it for a character of the first line: what is blank, a comment
+    or quoted is not so for it behind one.
+    """
+
+    def leading(end: int) -> int:
+        """How many records Spark finds in the text before a place."""
+        return 0 if text[:end] == MARK else len(list(_records(text, dialect, end=end)))
+
+    begin = len(MARK) if text.startswith(MARK) else 0
     if source.skip_lines:
         lines = re.compile(re.escape(dialect.line_sep) if dialect.line_sep else r"\r\n|\n|\r")
         ends = [m.end() for _, m in zip(range(source.skip_lines), lines.finditer(text), strict=False)]
-        skipped = text[: ends[-1] if len(ends) == source.skip_lines else len(text)]
-        leading = len(list(_records(skipped, dialect, whole=True)))
-        text = text[len(skipped) :]
-    records = _records(text, dialect)
-    if source.header == "none":
-        first = next(records, None)
-        remark = None
-        if first is not None and {_plain(n) for n in first} >= {_plain(n) for n in source.columns}:
-            remark = "its first row names the columns, and is taken for a row: does it have a header?"
-        return CsvLayout(source.columns, leading, has_rows=first is not None or rest_follows, remark=remark)
-    if (first := next(records, None)) is not None and (
-        told := EXCEL_SEPARATOR.fullmatch(dialect.sep.join(first).rstrip())
-    ):
+        begin = ends[-1] if len(ends) == source.skip_lines else len(text)
+        if any(not record.closed for record in _records(text, dialect, end=begin)):
+            raise Unreadable("a quote opens in the lines to skip, and does not close in them")
+    records = _records(text, dialect, begin)
+    first = next(records, None)
+    if first is not None and (told := EXCEL_SEPARATOR.fullmatch(dialect.sep.join(first.values).rstrip("\r\n"))):
         if told[1] != dialect.sep:
             raise Unreadable(f"its first line says that fields end with {told[1]!r}: declare sep in source.yaml")
-        leading, first = leading + 1, next(records, None)
-    while first is not None and not any(name.strip() for name in first):
-        leading, first = leading + 1, next(records, None)
+        first = next(records, None)
+    if source.header == "none":
+        remark = None
+        if first is not None and {_plain(n) for n in first.values} >= {_plain(n) for n in source.columns}:
+            remark = "its first row names the columns, and is taken for a row: does it have a header?"
+        before = leading(len(text) if first is None else first.begin)
+        if (
+            first is not None
+            and text[: first.begin] == MARK
+            and set(first.values[0]) & {dialect.quote, *dialect.sep, *"\r\n"}
+        ):
+            raise Unreadable("a byte order mark stands before a quoted value: deliver the file without it")
+        return CsvLayout(source.columns, before, has_rows=first is not None or rest_follows, remark=remark)
+    while first is not None and not any(name.strip() for name in first.values):
+        first = next(records, None)
     if first is None:
         if rest_follows:
             raise Unreadable(f"has no header within its first {HEAD_BYTES:,} bytes")
-        return CsvLayout((), leading, has_rows=False)
+        return CsvLayout((), leading(len(text)), has_rows=False)
     second = next(records, None)
     if second is None and rest_follows:
         raise Unreadable(f"its header is longer than {HEAD_BYTES:,} bytes")
-    if "\ufffd" in "".join(first):
+    if "\ufffd" in "".join(first.values):
         raise Unreadable(f"its header is not {dialect.encoding}; declare the encoding in source.yaml")
-    names = _named([name.strip() for name in first])
+    names = _named([name.strip() for name in first.values])
     _fits(source, dialect, names)
-    return CsvLayout(names, leading + 1, has_rows=second is not None)
+    return CsvLayout(names, leading(first.end), has_rows=second is not None)
 
 
 def _named(given: list[str]) -> tuple[str, ...]:
@@ -214,17 +233,24 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.lower())
 
 
-def _records(text: str, dialect: Dialect, whole: bool = False) -> Iterator[list[str]]:
-    """The records of a text as Spark's parser finds them: blank lines and comments are none.
+@dataclass(frozen=True)
+class _Record:
+    """The values of a record, the places in the text where it begins and where the next line does, and whether its quotes are closed."""
 
-    Raises:
-        Unreadable: with ``whole``, if the text ends within a quoted field.
-    """
+    values: list[str]
+    begin: int
+    end: int
+    closed: bool
+
+
+def _records(text: str, dialect: Dialect, place: int = 0, end: int | None = None) -> Iterator[_Record]:
+    """The records of a text, from a place to another, as Spark's parser finds them: blank lines and comments are none."""
+    text = text[:end]
     breaks = re.escape(dialect.line_sep) if dialect.line_sep else r"\r\n|\n|\r"
     # Where blanks before a value are none of it, a line of blanks is an empty one.
     empty = re.compile(f"[ \t]*(?:{breaks})" if dialect.skip_blanks else breaks)
     line_end, ends = re.compile(breaks), re.compile(f"{re.escape(dialect.sep)}|{breaks}")
-    quote, place = dialect.quote, 0
+    quote = dialect.quote
     while place < len(text):
         if found := empty.match(text, place):
             place = found.end()
@@ -233,7 +259,7 @@ def _records(text: str, dialect: Dialect, whole: bool = False) -> Iterator[list[
             found = line_end.search(text, place)
             place = found.end() if found else len(text)
             continue
-        record: list[str] = []
+        record, first, closed = list[str](), place, True
         while True:
             begin = place
             while dialect.skip_blanks and text[begin : begin + 1] in (" ", "\t"):
@@ -241,14 +267,12 @@ def _records(text: str, dialect: Dialect, whole: bool = False) -> Iterator[list[
             value, place = "", place
             if quote and text.startswith(quote, begin):
                 closed, value, place = _quoted(text, begin + 1, dialect)
-                if not closed and whole:
-                    raise Unreadable("a quote opens in the lines to skip, and does not close in them")
             found = ends.search(text, place)
             record.append(value + text[place : found.start() if found else len(text)])
             place = found.end() if found else len(text)
             if found is None or line_end.fullmatch(found[0]):
                 break
-        yield record
+        yield _Record(record, first, place, closed)
 
 
 def _quoted(text: str, place: int, dialect: Dialect) -> tuple[bool, str, int]:
@@ -269,20 +293,22 @@ def _quoted(text: str, place: int, dialect: Dialect) -> tuple[bool, str, int]:
 
 
 class _Counted:
-    """What is counted of a file's bytes while it streams by."""
+    """What is counted of a file's bytes while it streams by: of one whose characters are bytes."""
 
     def __init__(self, dialect: Dialect, head: bytes) -> None:
-        self._single_byte, self._counts = dialect.single_byte, dialect.single_byte and not dialect.line_sep
+        self._counts = dialect.single_byte
         self._quote = dialect.quote.encode("ascii") if dialect.single_byte and dialect.quote else b""
-        self.nul, self.quotes, self._cr, self._lf, self._crlf, self._last = False, 0, 0, 0, 0, b""
+        # Of any other file, whether quotes come in pairs can only be seen by looking at all of it.
+        self.quotes = 1 if dialect.quote and not dialect.single_byte else 0
+        self.nul, self._cr, self._lf, self._crlf, self._last = False, 0, 0, 0, b""
         first = re.search(rb"\r\n?|\n", head)
         self.first_break = first[0] if first else b""
         self.add(head)
 
     def add(self, chunk: bytes) -> None:
-        self.nul = self.nul or (self._single_byte and b"\0" in chunk)
         if not self._counts:
             return
+        self.nul = self.nul or b"\0" in chunk
         self.quotes += chunk.count(self._quote) if self._quote else 0
         self._cr += chunk.count(b"\r")
         self._lf += chunk.count(b"\n")
@@ -300,33 +326,54 @@ class _Counted:
 def _quoting(stream: BinaryIO, dialect: Dialect) -> tuple[bool, list[bytes]]:
     """Whether a file ends inside a quoted field, and the kinds of line breaks outside of quotes, the first one's first.
 
-    A quote at the beginning of a field opens it, two quotes within it are one of its characters, and
-    the next one closes it; a quote elsewhere is a character like others.
+    A quote at the beginning of a field opens it, one that is escaped or doubled within it is one of its characters, and
+    the next one closes it; a quote elsewhere is a character like others, and those in comments do not count.
     """
-    quote = dialect.quote.encode("ascii")
-    begins = (b"\n", b"\r", dialect.sep.encode(dialect.encoding)[-1:])
-    token = re.compile(re.escape(quote) + rb"|\r\n|\r|\n")
-    # The byte before the place that has been reached is kept, and so is the last one of a chunk: two
-    # quotes in a row must be seen together.
-    buffer, place, opened, breaks = b"\n", 1, False, dict[bytes, None]()
-    chunk = stream.read(CHUNK_BYTES).removeprefix(codecs.BOM_UTF8)
-    while True:
-        buffer, place = buffer[place - 1 :] + chunk, 1
-        end = len(buffer) - (1 if chunk else 0)
-        while place < end:
-            found = token.search(buffer, place, end)
-            if found is None:
-                place = end
-            elif found[0] != quote:
-                end_of_line = b"\r\n" if found[0] == b"\r" and buffer[found.end() :][:1] == b"\n" else found[0]
-                if not opened:
-                    breaks[end_of_line] = None
-                place = found.start() + len(end_of_line)
-            elif opened and buffer[found.end() : found.end() + 1] == quote:
-                place = found.end() + 1
-            else:
-                opened = not opened and buffer[found.start() - 1 : found.start()] in begins
-                place = found.end()
-        if not chunk:
-            return opened, list(breaks)
+
+    def as_read(mark: str) -> str:
+        return mark.encode(dialect.encoding).decode(code)
+
+    # Where each byte is a character, the marks of the dialect are looked for as the bytes that they are.
+    code = BYTES_AS_TEXT if dialect.single_byte else dialect.encoding
+    quote, escape, comment = map(as_read, (dialect.quote, dialect.escape, dialect.comment))
+    sep, line_sep = map(as_read, (dialect.sep, dialect.line_sep))
+    mark = MARK.encode().decode(code) if dialect.single_byte else MARK
+    escaped = (
+        f"{re.escape(escape)}(?:{re.escape(escape)}|{re.escape(quote)})" if escape != quote else re.escape(quote) * 2
+    )
+    line_end = re.escape(line_sep) if line_sep else r"\r\n|\r|\n"
+    outside, ends = re.compile(f"(?P<quote>{re.escape(quote)})|{line_end}"), re.compile(line_end)
+    inside = re.compile(f"(?P<pair>{escaped})|{re.escape(quote)}" if escape else re.escape(quote))
+    blanks = r"[ \t]*" if dialect.skip_blanks else ""
+    begins_field = re.compile(rf"(?:{re.escape(sep)}|{line_end}){blanks}\Z")
+    decoder = codecs.getincrementaldecoder(code)(errors="replace")
+    # What stands before a quote tells whether a field begins with it; what stands behind, whether it is doubled.
+    before, ahead = 256, 8
+    buffer, place, final = line_sep or "\n", len(line_sep or "\n"), False
+    opened, in_comment, at_line, at_start, quotes, breaks = False, False, True, True, 0, dict[str, None]()
+    while not final:
         chunk = stream.read(CHUNK_BYTES)
+        final, kept = not chunk, max(0, place - before)
+        text = decoder.decode(chunk, final=final)
+        buffer, place = buffer[kept:] + (text.removeprefix(mark) if at_start else text), place - kept
+        at_start = False
+        limit = len(buffer) - (0 if final else ahead)
+        while place < limit:
+            if at_line:
+                in_comment, at_line = comment != "" and buffer.startswith(comment, place), False
+            found = (ends if in_comment else inside if opened else outside).search(buffer, place)
+            if found is None or found.start() >= limit:
+                place = limit
+                break
+            place = found.end()
+            if in_comment:
+                at_line = True
+            elif opened:
+                if not found.groupdict().get("pair"):
+                    opened, quotes = False, quotes + 1
+            elif found["quote"]:
+                opened = begins_field.search(buffer[max(0, found.start() - before) : found.start()]) is not None
+                quotes += 1
+            else:
+                breaks[found[0]], at_line = None, True
+    return opened and quotes % 2 == 1, [kind.encode(code) for kind in breaks]

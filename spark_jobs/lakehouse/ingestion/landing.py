@@ -218,10 +218,13 @@ class Landing:
             tell: is told what lies there and cannot be loaded, as text for a person.
         """
         base = f"{self._root}/{source.path}"
-        if self._fs.get_file_info(base).type != fs.FileType.Directory:
+        there = self._fs.get_file_info(base).type
+        if there == fs.FileType.File:
+            tell(f"{source.path} is a file, where the input's folder should be")
+        if there != fs.FileType.Directory:
             return None
         if isinstance(self._fs, fs.LocalFileSystem):
-            lying = _walk(base, "", (), lambda path, what: tell(f"{source.path}/{path} {what}"))
+            lying = _walk(base, lambda path, what: tell(f"{source.path}/{path} {what}"))
         else:
             lying = self._listed(base)
         found = []
@@ -242,42 +245,42 @@ class Landing:
                 yield info.path[len(base) + 1 :], info.size or 0, _modified(info.mtime_ns)
 
 
-def _walk(
-    root: str, inside: str, above: tuple[tuple[int, int], ...], tell: Callable[[str, str], None]
-) -> Iterator[tuple[str, int, datetime]]:
-    """(path below ``root``, bytes, modified) of each file in a folder of this machine and below it.
+def _walk(root: str, tell: Callable[[str, str], None]) -> Iterator[tuple[str, int, datetime]]:
+    """(path below ``root``, bytes, modified) of each file in a folder of this machine and below it, however deep.
 
     Args:
-        inside: the folder's path below ``root``.
-        above: device and number of the folders on the way to it: a link back to one of them is not followed.
         tell: is told the path of what is passed over, and why.
     """
-    try:
-        status = os.stat(f"{root}/{inside}")  # noqa: PTH116
-        # The class of a path would take a name that is no text for another one.
-        entries = sorted(os.scandir(f"{root}/{inside}"), key=lambda e: e.name)
-    except OSError as error:
-        tell(inside, f"cannot be looked into: {error.strerror}")
-        return
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        return
-    for entry in entries:
-        path = f"{inside}/{entry.name}" if inside else entry.name
-        if entry.name.startswith(HIDDEN):
-            continue
+    # Folders to look into: the path below the root, and device and number of those on the way. A link back to one is not followed.
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    while waiting:
+        inside, above = waiting.pop()
         try:
-            path.encode()
-        except UnicodeEncodeError:
-            tell(path.encode(errors="backslashreplace").decode(), "has a name that is not UTF-8: rename it")
-            continue
-        try:
-            if entry.is_dir():
-                yield from _walk(root, path, (*above, here), tell)
-            elif entry.is_file():
-                status = entry.stat()
-                yield path, status.st_size, _modified(status.st_mtime_ns)
-            else:
-                tell(path, "is a link to nothing" if entry.is_symlink() else "is no file")
+            status = os.stat(f"{root}/{inside}")  # noqa: PTH116
+            # The class of a path would take a name that is no text for another one.
+            entries = sorted(os.scandir(f"{root}/{inside}"), key=lambda e: e.name)
         except OSError as error:
-            tell(path, f"cannot be looked at: {error.strerror}")
+            tell(inside, f"cannot be looked into: {error.strerror}")
+            continue
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            continue
+        for entry in entries:
+            path = f"{inside}/{entry.name}" if inside else entry.name
+            if entry.name.startswith(HIDDEN):
+                continue
+            try:
+                path.encode()
+            except UnicodeEncodeError:
+                tell(path.encode(errors="backslashreplace").decode(), "has a name that is not UTF-8: rename it")
+                continue
+            try:
+                if entry.is_dir():
+                    waiting.append((path, above | {here}))
+                elif entry.is_file():
+                    status = entry.stat()
+                    yield path, status.st_size, _modified(status.st_mtime_ns)
+                else:
+                    tell(path, "is a link to nothing" if entry.is_symlink() else "is no file")
+            except OSError as error:
+                tell(path, f"cannot be looked at: {error.strerror}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from lakehouse.sources import Input
 
 MAX_DIGITS = 38
 NANOSECONDS = "nanoseconds"
+WHITE_SPACE = b" \t\r\n"
+"""What JSON lines may have without having anything."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,9 @@ def layouts(landing: Landing, source: Input, files: list[LandedFile]) -> dict[La
             return error
         except (OSError, pa.ArrowException, EOFError) as error:
             return Unreadable(f"cannot be unpacked: {' '.join(str(error).split())[:300]}")
+        except Exception as error:
+            # Whatever a library makes of a file is that file's trouble.
+            return Unreadable(f"cannot be described: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
     with ThreadPoolExecutor(max_workers=16) as pool:
         return dict(zip(files, pool.map(one, files), strict=True))
@@ -77,10 +83,10 @@ def _json(landing: Landing, source: Input, file: LandedFile) -> JsonLayout:
         chunk = head = stream.read(CHUNK_BYTES)
         if b"\0" in head.split(b"\n", 1)[0]:
             raise Unreadable("holds NUL bytes in its first line: not text, or not in UTF-8")
-        has_rows = bool(head.strip(b" \t\r\n\xef\xbb\xbf"))
+        has_rows = bool(head.removeprefix(codecs.BOM_UTF8).strip(WHITE_SPACE))
         while chunk and (isinstance(stream, pa.CompressedInputStream) or not has_rows):
             chunk = stream.read(CHUNK_BYTES)
-            has_rows = has_rows or bool(chunk.strip())
+            has_rows = has_rows or bool(chunk.strip(WHITE_SPACE))
     return JsonLayout(has_rows)
 
 

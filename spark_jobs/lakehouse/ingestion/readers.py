@@ -10,7 +10,17 @@ from typing import cast
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import DataType, StringType, StructField, StructType
+from pyspark.sql.types import (
+    ArrayType,
+    BinaryType,
+    DataType,
+    DoubleType,
+    FloatType,
+    MapType,
+    StringType,
+    StructField,
+    StructType,
+)
 
 from lakehouse.ingestion import json_objects
 from lakehouse.ingestion.csv_files import BYTES_AS_TEXT, CsvLayout, Dialect
@@ -18,14 +28,12 @@ from lakehouse.ingestion.json_objects import BYTES, text_or_bytes
 from lakehouse.ingestion.landing import LandedFile, Landing
 from lakehouse.ingestion.layouts import Layout, ParquetLayout
 from lakehouse.ingestion.numbers import number_text
-from lakehouse.sources import BOOKKEEPING, TAKEN, Input
+from lakehouse.sources import BOOKKEEPING, ON_THEIR_WAY, TAKEN, Input
 from lakehouse.sql import quote
 
 RESCUED, CORRUPT, SOURCE, INGESTED_AT, BATCH_ID = BOOKKEEPING
-PARSER_CORRUPT = "lakehouse corrupt record"
-"""What the parsers call a line they cannot read: no file has a column of this name."""
-FILE, ROW = "lakehouse file", "lakehouse row"
-"""Of a row on its way: Spark's metadata of its file, and its number in the partition."""
+PARSER_CORRUPT, FILE, ROW = ON_THEIR_WAY
+"""Of a row on its way: its line if a parser cannot read it, Spark's metadata of its file, and its number in the partition."""
 
 # RFC 4180: quotes are doubled, quoted fields may hold line breaks; nothing is trimmed or guessed.
 CSV_OPTIONS = {
@@ -82,7 +90,8 @@ def json_lines(spark: SparkSession, landing: Landing, source: Input, files: Iter
     rows = lines.select(
         received.alias("bytes"), F.col("_metadata").alias(FILE), F.monotonically_increasing_id().alias(ROW)
     )
-    blank = F.btrim(F.col("bytes").cast("string"), F.lit(" \t\r\ufeff")) == ""
+    # Trimming knows bytes, not characters: parts of a byte order mark would go with it.
+    blank = F.btrim(F.col("bytes").cast("string"), F.lit(" \t\r")).isin("", "\ufeff")
     return json_objects.parsed(rows.where(~blank), F.col("bytes"), source.columns)
 
 
@@ -227,8 +236,9 @@ def stamp(rows: DataFrame, source: Input, root: str, now: datetime, batch_id: in
 
 def is_corrupt(bronze: DataFrame) -> Column:
     """Whether a bronze row could not be parsed, or holds what stands for bytes that could not be decoded."""
-    undecodable = [F.col(quote(c)).contains(UNDECODABLE) for c in received_columns(bronze)]
-    return F.col(CORRUPT).isNotNull() | F.coalesce(reduce(Column.__or__, undecodable, F.lit(False)), F.lit(False))
+    # One expression for all of them: a table may have thousands.
+    values = F.concat_ws(" ", *[F.col(quote(c)) for c in received_columns(bronze)])
+    return F.col(CORRUPT).isNotNull() | values.contains(UNDECODABLE)
 
 
 def received_columns(bronze: DataFrame) -> list[str]:
@@ -249,14 +259,51 @@ def _value(name: str, type_: DataType, nanoseconds: bool) -> Column:
     value, kind = F.col(quote(name)), type_.typeName()
     if nanoseconds:
         # Spark's instants have microseconds; what a value has beyond them stands behind them.
-        instant, rest = F.timestamp_micros(F.call_function("div", value, F.lit(1000))), F.pmod(value, F.lit(1000))
+        # The quotient is cut off, and the rest is never below zero.
+        rest, quotient = F.pmod(value, F.lit(1000)), F.call_function("div", value, F.lit(1000))
+        instant = F.timestamp_micros(quotient - F.when((value < 0) & (rest > 0), 1).otherwise(0))
         longer = F.concat(F.date_format(instant, "yyyy-MM-dd HH:mm:ss.SSSSSS"), F.lpad(rest.cast("string"), 3, "0"))
         return F.when(rest == 0, instant.cast("string")).otherwise(longer)
     if kind in ("struct", "array", "map"):
-        return F.to_json(value)
+        return F.to_json(_for_json(value, type_))
     if kind in ("double", "float"):
         return number_text(value)
     return text_or_bytes(value) if kind == "binary" else value.cast("string")
+
+
+def _for_json(value: Column, type_: DataType) -> Column:
+    """A nested value with the keys of its maps, and its bytes, as the text that a column of their type has: JSON would have their numbers."""
+    if not _has_bytes_or_keys(type_):
+        return value
+    match type_:
+        case ArrayType():
+            return F.transform(value, lambda v: _for_json(v, type_.elementType))
+        case MapType():
+            named = F.transform_keys(value, lambda key, _: _key_text(key, type_.keyType))
+            return F.transform_values(named, lambda _, v: _for_json(v, type_.valueType))
+        case StructType():
+            fields = [_for_json(value.getField(f.name), f.dataType).alias(f.name) for f in type_.fields]
+            return F.when(value.isNotNull(), F.struct(*fields))
+    return text_or_bytes(value)
+
+
+def _has_bytes_or_keys(type_: DataType) -> bool:
+    match type_:
+        case ArrayType():
+            return _has_bytes_or_keys(type_.elementType)
+        case MapType():
+            return not isinstance(type_.keyType, StringType) or _has_bytes_or_keys(type_.valueType)
+        case StructType():
+            return any(_has_bytes_or_keys(f.dataType) for f in type_.fields)
+    return isinstance(type_, BinaryType)
+
+
+def _key_text(key: Column, type_: DataType) -> Column:
+    if isinstance(type_, ArrayType | MapType | StructType):
+        return F.to_json(_for_json(key, type_))
+    if isinstance(type_, DoubleType | FloatType):
+        return number_text(key)
+    return text_or_bytes(key) if isinstance(type_, BinaryType) else key.cast("string")
 
 
 def _csv_options(source: Input, dialect: Dialect, columns: int) -> dict[str, str]:

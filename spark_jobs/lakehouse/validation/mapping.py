@@ -89,6 +89,11 @@ def map_rows(raw: DataFrame, source: Input, contract: Contract) -> DataFrame:
     except (AnalysisException, ParseException) as error:
         message = " ".join(str(error).split())[:300]
         raise ConfigurationError(message, where=where, todo="Mend the SELECT.") from error
+    if len(set(columns)) != len(columns):
+        twice = ", ".join(sorted({c for c in columns if columns.count(c) > 1}))
+        raise ConfigurationError(
+            f"selects {twice} twice", where=where, todo="Remove one of them, or name it otherwise."
+        )
     if ROW not in columns:
         raise ConfigurationError("does not select _row", where=where, todo="Add _row to the SELECT.")
     unknown = set(columns) - set(contract.column_names) - {ROW, SEQUENCE, DELETED}
