@@ -126,6 +126,8 @@ def test_no_value_is_altered_in_bronze(pipeline: Pipeline) -> None:
         and "excel" not in n
         and "lf " not in n
         and "without a name" not in n
+        and not CSV_CASES[n][1].rejected
+        and "byte order mark before a name" not in n
     ]
     rows = pipeline.table("bronze.hostile_csv").where("_corrupt IS NULL")
     bronze: dict[str, list[tuple[str | None, ...]]] = {}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from lakehouse.context import Context
-from lakehouse.sources import Input
+from lakehouse.sources import ON_THEIR_WAY, Input
 
 
 def undeclared(source: Input, names: Sequence[str]) -> list[str]:
@@ -41,7 +41,7 @@ def inferred(context: Context, source: Input, headers: Iterable[tuple[str, ...]]
         found = [c for c in context.warehouse.read(table).columns if not c.startswith("_")]
     if not found:
         by_lower: dict[str, str] = {}
-        for name in (n for header in headers for n in header if n and not n.startswith("_")):
+        for name in (n for header in headers for n in header if n and not n.startswith("_") and n not in ON_THEIR_WAY):
             by_lower.setdefault(name.lower(), name)
         found = list(by_lower.values())
     return dataclasses.replace(source, columns=tuple(found))
