@@ -30,6 +30,7 @@ import oracle
 
 START, DAYS, HELD = date(2026, 3, 1), 30, 3
 END = START + timedelta(days=DAYS)
+SESSION = "session"
 STEPS = ("first load", "next day", "nothing new")
 CONSOLE = Console(width=110)
 
@@ -68,7 +69,7 @@ def contenders(roots: Iterable[Path], session: bool) -> dict[str, Callable[[Path
     def floor(folder: Path) -> Floor:
         return Floor(Spark(folder / "spark"), folder / "landing", folder / "warehouse")
 
-    of_a_run = {"session": StagesOfARun} if session else {}
+    of_a_run = {SESSION: StagesOfARun} if session else {}
     return {root.name: of_checkout(root) for root in roots} | of_a_run | {"floor": floor}
 
 
@@ -92,14 +93,16 @@ def table_of(found: dict[str, list[dict[str, list[Run]]]]) -> Table:
     for step in STEPS:
         for stage in (*STAGES, "all"):
             cells = []
-            for rounds in found.values():
+            for name, rounds in found.items():
                 done = [[r for r in steps[step] if stage in (r.name, "all")] for steps in rounds if step in steps]
                 if not done:
                     cells += [""] * 4
                     continue
-                cells += [f"{sum(r.executions for r in done[0])}", f"{sum(r.jobs for r in done[0])}"]
-                cells += [f"{median(sum(r.seconds for r in runs) for runs in done):.1f}"]
-                cells += [f"{median(sum(r.cpu for r in runs) for runs in done):.1f}"]
+                executions, jobs = sum(r.executions for r in done[0]), sum(r.jobs for r in done[0])
+                seconds = median(sum(r.seconds for r in runs) for runs in done)
+                cpu = median(sum(r.cpu for r in runs) for runs in done)
+                told = [f"{executions}", f"{jobs}", f"{seconds:.1f}", f"{cpu:.1f}"]
+                cells += ["", "", told[2], ""] if name == SESSION else told
             table.add_row(step if stage == STAGES[0] else "", stage, *cells)
         table.add_section()
     return table

@@ -201,9 +201,11 @@ class StagesOfARun(Stages):
             "SPARK_REMOTE": server.address,
             "SPARK_CONNECT_AUTHENTICATE_TOKEN": self._server.token(),
         }
-        runs = super().batch(as_of)
-        over = time.monotonic()
-        self._server.end()
+        try:
+            runs = super().batch(as_of)
+        finally:
+            over = time.monotonic()
+            self._server.end()
         return [Run("start", started - begin, 0), *runs, Run("end", time.monotonic() - over, 0)]
 
 

@@ -57,21 +57,30 @@ class ConfigurationError(LakehouseError):
     exit_code = 78
 
 
+QUOTED = re.compile(r"""(?<!\w)'[^'\n]*'|(?<!message: )(?<!\w)"[^"\n]*\"""")
+"""What stands in quotes in an error's text: values of rows, which may read like anything. Rust quotes what the machine says, as a message."""
+CONDITION = re.compile(r"\[[A-Z][A-Z0-9_.]+\].*?(?=SQLSTATE|\w+Exception\b|$)")
+"""What Spark says of a condition of its own: values, and addresses of files."""
+REFUSED = re.compile(r"Permission denied|Mkdirs failed|No space left on device|Not a directory")
+"""What the machine says when a file cannot be written."""
+
+
 def named(error: BaseException) -> LakehouseError | None:
     """The named error that something raised by Spark, Py4J or a socket amounts to; None for a bug."""
     if isinstance(error, LakehouseError):
         return error
     if isinstance(error, KeyboardInterrupt):
         return TryAgain("interrupted", todo="Run it again: it goes on where this run stopped.")
+    text = QUOTED.sub("", str(error))
     # Delta's conflicts reach Python as errors of the JVM, with their condition in brackets.
-    conflict = re.search(r"\[(DELTA_CONCURRENT\w*|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED)", str(error))
+    conflict = re.search(r"\[(DELTA_CONCURRENT\w*|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED)", text)
     if conflict:
         return TryAgain(f"a concurrent writer won ({conflict[1]})", todo="Run it again.")
     if type(error).__name__ == "CommitFailedError":
         return TryAgain(f"a concurrent writer won ({first_line(error)})", todo="Run it again.")
     if type(error).__name__ in ("Py4JNetworkError", "ConnectionRefusedError", "ConnectionResetError"):
         return ServiceUnavailable(f"the connection to Spark is gone ({first_line(error)})", todo="Run it again.")
-    if re.search(r"stopped SparkContext|SparkContext (was shut down|has been shutdown)", str(error)):
+    if re.search(r"stopped SparkContext|SparkContext (was shut down|has been shutdown)", text):
         return ServiceUnavailable(
             "Spark is gone: the cluster's master does not answer, or has ended the application",
             todo="Look at the master; run it again when it is there.",
@@ -81,26 +90,17 @@ def named(error: BaseException) -> LakehouseError | None:
             "Spark did not start, or was killed; the lines above say why",
             todo="Java 17 must be on the PATH or in JAVA_HOME, the options of spark-submit right, and memory there.",
         )
-    said = _without_data(str(error))
-    if re.search(r"StatusCode\.UNAVAILABLE|\[RETRIES_EXCEEDED", said):
+    if re.search(r"StatusCode\.UNAVAILABLE|\[RETRIES_EXCEEDED\]", text):
         return ServiceUnavailable("the Spark Connect server does not answer", todo="Run it again when it is there.")
     if isinstance(error, PermissionError):
         return ConfigurationError(f"not allowed: {error}", todo="Check the folder's owner and permissions.")
-    refused = re.search(r"[^\n]*(Permission denied|Mkdirs failed|No space left on device|Not a directory)[^\n]*", said)
-    if refused:
-        return ConfigurationError(
-            f"a file cannot be written: {refused[0].strip()[:300]}",
-            todo="Check the warehouse's address, owner and space.",
-        )
+    for line, said in zip(str(error).splitlines(), text.splitlines(), strict=False):
+        if REFUSED.search(CONDITION.sub("", said)):
+            return ConfigurationError(
+                f"a file cannot be written: {line.strip()[:300]}",
+                todo="Check the warehouse's address, owner and space.",
+            )
     return None
-
-
-def _without_data(text: str) -> str:
-    """An error's text without what rows and files have in it: values stand in quotes, addresses of files behind a condition of Spark's."""
-    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "''", text)
-    return "\n".join(
-        line for line in bare.splitlines() if not re.search(r"\[(?!RETRIES_EXCEEDED)[A-Z][A-Z0-9_.]+\]", line)
-    )
 
 
 def first_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ def of_micros(micros: int) -> datetime:
 def instant(text: str) -> datetime:
     """An ISO 8601 instant or date as an aware datetime in UTC; raises UsageError.
 
-    Windows are counted back from it and horizons forth, so the ends of Python's calendar are out of reach.
+    Windows are counted back from it, and horizons forth: it stays away from the ends of Python's calendar.
     """
     try:
         if not re.match(r"\d{4}-\d{2}-\d{2}", text):
@@ -28,6 +28,7 @@ def instant(text: str) -> datetime:
         raise UsageError(
             f"'{text}' is not an instant", todo="Write 2026-03-01 or 2026-03-01T12:00:00+00:00."
         ) from error
-    if not 1970 <= value.year < 9000:
+    value = value.replace(tzinfo=value.tzinfo or UTC)
+    if not 1970 <= value.year < 9000 or value.astimezone(UTC).year < 1970:
         raise UsageError(f"'{text}' is no instant of a shop's events", todo="Write one from 1970 to 8999.")
-    return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
+    return value.astimezone(UTC)

@@ -44,9 +44,10 @@ def _above_0(value: Any, info: ValidationInfo) -> float:
 
 
 def _days(value: Any, info: ValidationInfo) -> int:
-    if not str(value).isdecimal() or int(value) < 1:
+    if not str(value).isdecimal() or not 1 <= int(value) <= 36_500:
         raise UsageError(
-            f"{argument(info.field_name or '')} {value}: not a number of days", todo="Write a whole number above 0."
+            f"{argument(info.field_name or '')} {value}: not a number of days",
+            todo="Write a whole one from 1 to 36500.",
         )
     return int(value)
 

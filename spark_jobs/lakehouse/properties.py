@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable
 SPECIAL = re.compile(r"[ ,;{}()\n\t=]")
 
 
-def are_mapped(columns: Iterable[str]) -> bool:
-    """Whether columns have names that Parquet has not: Delta can map them."""
+def need_mapping(columns: Iterable[str]) -> bool:
+    """Whether a column has a name that Parquet cannot have: Delta maps it to another."""
     return any(SPECIAL.search(name) for name in columns)
 
 
@@ -29,6 +29,6 @@ def of_new_table(table: str, columns: Collection[str]) -> dict[str, str]:
     if layer == "silver":
         # Tells featurize what to compute anew.
         properties["delta.enableChangeDataFeed"] = "true"
-    if are_mapped(columns):
+    if need_mapping(columns):
         properties["delta.columnMapping.mode"] = "name"
     return properties

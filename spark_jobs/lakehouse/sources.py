@@ -28,7 +28,7 @@ BOOKKEEPING = ("_rescued", "_corrupt", "_source", "_ingested_at", "_batch_id")
 TAKEN = (*BOOKKEEPING, "_row", "_key", "_tombstone")
 """Names that no declared column can have: of a bronze table's own columns, and of what a SELECT is given."""
 ON_THEIR_WAY = ("lakehouse corrupt record", "lakehouse file", "lakehouse row")
-"""Nor these: by them readers call what a row has beside its values until it is in bronze."""
+"""Names that no declared column can have either: readers call so what a row has beside its values until it is in bronze."""
 
 
 class _Input(BaseModel):

@@ -111,7 +111,7 @@ class Warehouse(Tables):
         there = set(self.log.columns(table))
         missing = [f for f in self._columns(ddl).fields if f.name not in there]
         if missing:
-            if properties.are_mapped(f.name for f in missing) and not properties.are_mapped(there):
+            if properties.need_mapping(f.name for f in missing) and not properties.need_mapping(there):
                 self.set_properties(table, [*there, *(f.name for f in missing)])
             columns = ", ".join(f"{quote(f.name)} {f.dataType.simpleString()}" for f in missing)
             self._change(f"ALTER TABLE {self.sql_name(table)} ADD COLUMNS ({columns})")

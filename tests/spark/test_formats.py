@@ -186,6 +186,18 @@ def test_the_text_of_what_is_nested(spark: SparkSession) -> None:
     }
 
 
+def test_a_map_of_a_file_may_have_a_key_twice(spark: SparkSession, tmp_path: Path) -> None:
+    numbers = pa.array([[(1, "a"), (1, "b")], [(1, "a"), (2, "b")], None], pa.map_(pa.int32(), pa.string()))
+    nested = pa.array([[[("k", b"a"), ("k", b"b")]], [], [None]], pa.list_(pa.map_(pa.string(), pa.binary())))
+    pq.write_table(pa.table({"numbers": numbers, "nested": nested}), tmp_path / "a.parquet")
+    frame = spark.read.parquet(str(tmp_path / "a.parquet"))
+    found = frame.select(*[as_text(field) for field in frame.schema.fields]).collect()
+    assert [r["numbers"] for r in found] == ['{"1":"a","1":"b"}', '{"1":"a","2":"b"}', None]
+    assert [r["nested"] for r in found][1:] == ["[]", "[null]"]
+    # As Spark writes bytes by itself.
+    assert found[0]["nested"] == '[{"k":"YQ==","k":"Yg=="}]'
+
+
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**37), 10**37) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),

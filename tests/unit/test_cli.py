@@ -53,6 +53,7 @@ def test_instant(text: str, expected: datetime) -> None:
         "1323475200",
         "20111210",
         "0001-01-01",
+        "1970-01-01T00:00:00+14:00",
         "1969-12-31T23:59:59Z",
         "9999-12-31",
     ],
@@ -117,12 +118,16 @@ def test_another_warehouse_is_a_wrong_configuration(there: str | None) -> None:
         (ServiceUnavailable("x"), 69),
         (RuntimeError("java.lang.IllegalStateException: Cannot call methods on a stopped SparkContext.\nThis"), 69),
         (RuntimeError("status = StatusCode.UNAVAILABLE\n details = connection refused"), 69),
+        # Values and names of files that read like errors of the machine, then the machine itself: Java, Rust and Python.
         (
             RuntimeError(
                 "[CAST_INVALID_INPUT] The value 'StatusCode.UNAVAILABLE' of the type \"STRING\" cannot be cast"
             ),
             70,
         ),
+        (RuntimeError("[CAST_INVALID_INPUT] The value '[DELTA_CONCURRENT_APPEND]' of the type \"STRING\""), 70),
+        (RuntimeError("[CAST_INVALID_INPUT] The value 'it's Permission denied' of the type. SQLSTATE: 22018"), 70),
+        (RuntimeError("[CAST_INVALID_INPUT] The value 'stopped SparkContext' of the type \"STRING\""), 70),
         (
             RuntimeError(
                 "Job aborted.\n[FAILED_READ_FILE] Encountered error while reading file:/l/Permission denied.csv"
@@ -130,6 +135,10 @@ def test_another_warehouse_is_a_wrong_configuration(there: str | None) -> None:
             70,
         ),
         (RuntimeError("Job aborted.\nCaused by: java.io.FileNotFoundException: /w/gold (Permission denied)"), 78),
+        (RuntimeError("[TASK_WRITE_FAILED] Task failed. java.io.IOException: No space left on device"), 78),
+        (RuntimeError("couldn't write\nCaused by: java.io.IOException: No space left on device\ncan't delete"), 78),
+        (RuntimeError('LocalFileSystem error: Os { code: 20, kind: NotADirectory, message: "Not a directory" }'), 78),
+        (OSError(28, "No space left on device", "/w/gold/x"), 78),
         (ValueError("x"), 70),
         (TryAgain("x"), 75),
         (PermissionError("x"), 78),

@@ -106,15 +106,16 @@ def layout(source: Input, read: Callable[[], BinaryIO]) -> CsvLayout:
     if counted.nul:
         raise Unreadable(NUL)
     text, rest_follows = _decoded(head, dialect, source.skip_lines), len(head) == HEAD_BYTES
-    breaks, certain = counted.breaks, dialect.doubles_quotes or not counted.quotes
-    if counted.quotes and (counted.quotes % 2 or not dialect.doubles_quotes or len(breaks) > 1):
+    breaks = counted.breaks
+    if counted.may_be_open or (dialect.doubles_quotes and counted.quotes and len(breaks) > 1):
         # Quotes come in pairs. One that stays open would take all lines after it into its cell.
         with read() as stream:
-            opened, outside = _quoting(stream, dialect)
+            opened, outside = _open_quote(stream, dialect)
         if opened:
             raise Unreadable("a quoted field never ends: the file is cut short, or a quote is missing")
         breaks = outside if dialect.single_byte else []
-    line_sep = _line_sep(counted.first_break, breaks) if certain and not dialect.line_sep else ""
+    known = (dialect.doubles_quotes or not counted.quotes) and not dialect.line_sep
+    line_sep = _line_sep(counted.first_break, breaks) if known else ""
     # From here on, lines end as they do for Spark.
     detected = counted.first_break.decode("ascii") if dialect.single_byte else ""
     ends = line_sep or dialect.line_sep or detected
@@ -172,20 +173,16 @@ def _header(source: Input, dialect: Dialect, text: str, rest_follows: bool) -> C
             raise Unreadable("a quote opens in the lines to skip, and does not close in them")
     records = _records(text, dialect, begin)
     first = next(records, None)
-    if first is not None and (told := EXCEL_SEPARATOR.fullmatch(dialect.sep.join(first.values).rstrip("\r\n"))):
-        if told[1] != dialect.sep:
-            raise Unreadable(f"its first line says that fields end with {told[1]!r}: declare sep in source.yaml")
+    if first is not None and (excel := EXCEL_SEPARATOR.fullmatch(dialect.sep.join(first.values).rstrip("\r\n"))):
+        if excel[1] != dialect.sep:
+            raise Unreadable(f"its first line says that fields end with {excel[1]!r}: declare sep in source.yaml")
         first = next(records, None)
     if source.header == "none":
         remark = None
         if first is not None and {_plain(n) for n in first.values} >= {_plain(n) for n in source.columns}:
             remark = "its first row names the columns, and is taken for a row: does it have a header?"
         before = leading(len(text) if first is None else first.begin)
-        if (
-            first is not None
-            and text[: first.begin] == MARK
-            and set(first.values[0]) & {dialect.quote, *dialect.sep, *"\r\n"}
-        ):
+        if first is not None and text[: first.begin] == MARK and _needs_its_quotes(text, first, dialect):
             raise Unreadable("a byte order mark stands before a quoted value: deliver the file without it")
         return CsvLayout(source.columns, before, has_rows=first is not None or rest_follows, remark=remark)
     while first is not None and not any(name.strip() for name in first.values):
@@ -275,21 +272,29 @@ def _records(text: str, dialect: Dialect, place: int = 0, end: int | None = None
         yield _Record(record, first, place, closed)
 
 
+def _needs_its_quotes(text: str, record: _Record, dialect: Dialect) -> bool:
+    """Whether a record's first value stands in quotes, and would be another one without them."""
+    begin, value = text[record.begin :].lstrip(" \t" if dialect.skip_blanks else ""), record.values[0]
+    special = (dialect.quote, dialect.sep, dialect.line_sep or "\n", dialect.line_sep or "\r")
+    return dialect.quote != "" and begin.startswith(dialect.quote) and any(mark in value for mark in special)
+
+
+def _within_quotes(quote: str, escape: str) -> re.Pattern[str]:
+    """Finds what matters within quotes: a character behind an escape (``pair``), or the quote that ends them."""
+    quote, escape = re.escape(quote), re.escape(escape)
+    pair = f"{escape}(?:{escape}|{quote})" if escape != quote else f"{quote}{quote}"
+    return re.compile(f"(?P<pair>{pair if escape else '(?!)'})|{quote}")
+
+
 def _quoted(text: str, place: int, dialect: Dialect) -> tuple[bool, str, int]:
     """Whether a quoted field closes, its value so far, and the place behind its closing quote."""
-    value = ""
-    while True:
-        at = text.find(dialect.quote, place)
-        if at < 0:
-            return False, value + text[place:], len(text)
-        if dialect.escape == dialect.quote:
-            if text.startswith(dialect.quote, at + 1):
-                value, place = value + text[place : at + 1], at + 2
-                continue
-        elif dialect.escape and text[place:at].endswith(dialect.escape):
-            value, place = value + text[place : at - 1] + dialect.quote, at + 1
-            continue
-        return True, value + text[place:at], at + 1
+    token, value = _within_quotes(dialect.quote, dialect.escape), ""
+    while found := token.search(text, place):
+        value, place = value + text[place : found.start()], found.end()
+        if not found["pair"]:
+            return True, value, place
+        value += found["pair"][-1]
+    return False, value + text[place:], len(text)
 
 
 class _Counted:
@@ -300,6 +305,9 @@ class _Counted:
         self._quote = dialect.quote.encode("ascii") if dialect.single_byte and dialect.quote else b""
         # Of any other file, whether quotes come in pairs can only be seen by looking at all of it.
         self.quotes = 1 if dialect.quote and not dialect.single_byte else 0
+        escape = dialect.escape if dialect.escape != dialect.quote else ""
+        self._others = [mark.encode(dialect.encoding) for mark in (escape, dialect.comment) if mark and self._quote]
+        self._has_others = False
         self.nul, self._cr, self._lf, self._crlf, self._last = False, 0, 0, 0, b""
         first = re.search(rb"\r\n?|\n", head)
         self.first_break = first[0] if first else b""
@@ -310,11 +318,17 @@ class _Counted:
             return
         self.nul = self.nul or b"\0" in chunk
         self.quotes += chunk.count(self._quote) if self._quote else 0
+        self._has_others = self._has_others or any(mark in chunk for mark in self._others)
         self._cr += chunk.count(b"\r")
         self._lf += chunk.count(b"\n")
         # A pair may lie across two chunks.
         self._crlf += chunk.count(b"\r\n") + (self._last == b"\r" and chunk[:1] == b"\n")
         self._last = chunk[-1:]
+
+    @property
+    def may_be_open(self) -> bool:
+        """Whether a quote may have no partner: their number is odd, or some may be escaped or within comments."""
+        return self.quotes > 0 and (self.quotes % 2 == 1 or self._has_others)
 
     @property
     def breaks(self) -> list[bytes]:
@@ -323,7 +337,7 @@ class _Counted:
         return sorted((kind for kind, number in lone.items() if number), key=lambda kind: kind != self.first_break)
 
 
-def _quoting(stream: BinaryIO, dialect: Dialect) -> tuple[bool, list[bytes]]:
+def _open_quote(stream: BinaryIO, dialect: Dialect) -> tuple[bool, list[bytes]]:
     """Whether a file ends inside a quoted field, and the kinds of line breaks outside of quotes, the first one's first.
 
     A quote at the beginning of a field opens it, one that is escaped or doubled within it is one of its characters, and
@@ -338,14 +352,11 @@ def _quoting(stream: BinaryIO, dialect: Dialect) -> tuple[bool, list[bytes]]:
     quote, escape, comment = map(as_read, (dialect.quote, dialect.escape, dialect.comment))
     sep, line_sep = map(as_read, (dialect.sep, dialect.line_sep))
     mark = MARK.encode().decode(code) if dialect.single_byte else MARK
-    escaped = (
-        f"{re.escape(escape)}(?:{re.escape(escape)}|{re.escape(quote)})" if escape != quote else re.escape(quote) * 2
-    )
     line_end = re.escape(line_sep) if line_sep else r"\r\n|\r|\n"
     outside, ends = re.compile(f"(?P<quote>{re.escape(quote)})|{line_end}"), re.compile(line_end)
-    inside = re.compile(f"(?P<pair>{escaped})|{re.escape(quote)}" if escape else re.escape(quote))
-    blanks = r"[ \t]*" if dialect.skip_blanks else ""
-    begins_field = re.compile(rf"(?:{re.escape(sep)}|{line_end}){blanks}\Z")
+    inside = _within_quotes(quote, escape)
+    before_field = (sep, line_sep) if line_sep else (sep, "\n", "\r")
+    blanks = " \t".replace(sep, "") if dialect.skip_blanks else ""
     decoder = codecs.getincrementaldecoder(code)(errors="replace")
     # What stands before a quote tells whether a field begins with it; what stands behind, whether it is doubled.
     before, ahead = 256, 8
@@ -369,10 +380,13 @@ def _quoting(stream: BinaryIO, dialect: Dialect) -> tuple[bool, list[bytes]]:
             if in_comment:
                 at_line = True
             elif opened:
-                if not found.groupdict().get("pair"):
+                if not found["pair"]:
                     opened, quotes = False, quotes + 1
             elif found["quote"]:
-                opened = begins_field.search(buffer[max(0, found.start() - before) : found.start()]) is not None
+                begin = found.start()
+                while blanks and buffer[begin - 1] in blanks and begin > max(1, found.start() - before):
+                    begin -= 1
+                opened = buffer.endswith(before_field, 0, begin)
                 quotes += 1
             else:
                 breaks[found[0]], at_line = None, True

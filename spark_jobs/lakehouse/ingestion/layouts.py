@@ -65,9 +65,6 @@ def layouts(landing: Landing, source: Input, files: list[LandedFile]) -> dict[La
             return error
         except (OSError, pa.ArrowException, EOFError) as error:
             return Unreadable(f"cannot be unpacked: {' '.join(str(error).split())[:300]}")
-        except Exception as error:
-            # Whatever a library makes of a file is that file's trouble.
-            return Unreadable(f"cannot be described: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
     with ThreadPoolExecutor(max_workers=16) as pool:
         return dict(zip(files, pool.map(one, files), strict=True))
@@ -100,7 +97,8 @@ def _parquet(landing: Landing, source: Input, file: LandedFile) -> ParquetLayout
             schema = found.schema
             columns = [schema.column(n) for n in range(len(schema))]
             names = tuple(found.schema_arrow.names)
-        except (OSError, pa.ArrowException) as error:
+            kinds = [json.loads(column.logical_type.to_json()) for column in columns]
+        except (OSError, pa.ArrowException, ValueError) as error:
             raise Unreadable(f"its footer cannot be read: {' '.join(str(error).split())[:300]}") from error
         rows = found.metadata.num_rows
         # The first line of its text is the address of an object.
@@ -112,8 +110,7 @@ def _parquet(landing: Landing, source: Input, file: LandedFile) -> ParquetLayout
             f"names a column twice: {', '.join(repr(n) for n in sorted(names) if names.count(n) > 1)[:200]}"
         )
     nanoseconds = []
-    for column in columns:
-        kind = json.loads(column.logical_type.to_json())
+    for column, kind in zip(columns, kinds, strict=True):
         nested, type_ = column.path not in names, kind["Type"]
         nano = kind.get("timeUnit") == NANOSECONDS and column.physical_type == "INT64"
         if (

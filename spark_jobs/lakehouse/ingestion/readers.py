@@ -265,7 +265,10 @@ def _value(name: str, type_: DataType, nanoseconds: bool) -> Column:
         longer = F.concat(F.date_format(instant, "yyyy-MM-dd HH:mm:ss.SSSSSS"), F.lpad(rest.cast("string"), 3, "0"))
         return F.when(rest == 0, instant.cast("string")).otherwise(longer)
     if kind in ("struct", "array", "map"):
-        return F.to_json(_for_json(value, type_))
+        if not _has_bytes_or_keys(type_):
+            return F.to_json(value)
+        # A file may have a key twice, which Spark's functions of maps refuse; its JSON has both.
+        return F.when(_keys_are_unique(value, type_), F.to_json(_for_json(value, type_))).otherwise(F.to_json(value))
     if kind in ("double", "float"):
         return number_text(value)
     return text_or_bytes(value) if kind == "binary" else value.cast("string")
@@ -279,8 +282,9 @@ def _for_json(value: Column, type_: DataType) -> Column:
         case ArrayType():
             return F.transform(value, lambda v: _for_json(v, type_.elementType))
         case MapType():
-            named = F.transform_keys(value, lambda key, _: _key_text(key, type_.keyType))
-            return F.transform_values(named, lambda _, v: _for_json(v, type_.valueType))
+            if not isinstance(type_.keyType, StringType):
+                value = F.transform_keys(value, lambda key, _: _key_text(key, type_.keyType))
+            return F.transform_values(value, lambda _, v: _for_json(v, type_.valueType))
         case StructType():
             fields = [_for_json(value.getField(f.name), f.dataType).alias(f.name) for f in type_.fields]
             return F.when(value.isNotNull(), F.struct(*fields))
@@ -296,6 +300,22 @@ def _has_bytes_or_keys(type_: DataType) -> bool:
         case StructType():
             return any(_has_bytes_or_keys(f.dataType) for f in type_.fields)
     return isinstance(type_, BinaryType)
+
+
+def _keys_are_unique(value: Column, type_: DataType) -> Column:
+    """Whether no map in a value has a key twice; true for null."""
+    match type_:
+        case ArrayType():
+            unique = F.forall(value, lambda v: _keys_are_unique(v, type_.elementType))
+        case MapType():
+            inside = F.forall(F.map_values(value), lambda v: _keys_are_unique(v, type_.valueType))
+            unique = (F.size(F.array_distinct(F.map_keys(value))) == F.size(value)) & inside
+        case StructType():
+            fields = [_keys_are_unique(value.getField(f.name), f.dataType) for f in type_.fields]
+            unique = reduce(Column.__and__, fields, F.lit(True))
+        case _:
+            return F.lit(True)
+    return F.coalesce(unique, F.lit(True))
 
 
 def _key_text(key: Column, type_: DataType) -> Column:
