@@ -59,7 +59,7 @@ class ConfigurationError(LakehouseError):
 
 QUOTED = re.compile(r"""(?<!\w)'[^'\n]*'|(?<!message: )(?<!\w)"[^"\n]*\"""")
 """What stands in quotes in an error's text: values of rows, which may read like anything. Rust quotes what the machine says, as a message."""
-CONDITION = re.compile(r"\[[A-Z][A-Z0-9_.]+\].*?(?=SQLSTATE|\w+Exception\b|$)")
+CONDITION = re.compile(r"\[[A-Z][A-Z0-9_.]+\].*?(?=SQLSTATE|\w+Exception\b|$)", re.MULTILINE)
 """What Spark says of a condition of its own: values, and addresses of files."""
 REFUSED = re.compile(r"Permission denied|Mkdirs failed|No space left on device|Not a directory")
 """What the machine says when a file cannot be written."""
@@ -72,6 +72,7 @@ def named(error: BaseException) -> LakehouseError | None:
     if isinstance(error, KeyboardInterrupt):
         return TryAgain("interrupted", todo="Run it again: it goes on where this run stopped.")
     text = QUOTED.sub("", str(error))
+    said = CONDITION.sub("", text)
     # Delta's conflicts reach Python as errors of the JVM, with their condition in brackets.
     conflict = re.search(r"\[(DELTA_CONCURRENT\w*|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED)", text)
     if conflict:
@@ -80,7 +81,7 @@ def named(error: BaseException) -> LakehouseError | None:
         return TryAgain(f"a concurrent writer won ({first_line(error)})", todo="Run it again.")
     if type(error).__name__ in ("Py4JNetworkError", "ConnectionRefusedError", "ConnectionResetError"):
         return ServiceUnavailable(f"the connection to Spark is gone ({first_line(error)})", todo="Run it again.")
-    if re.search(r"stopped SparkContext|SparkContext (was shut down|has been shutdown)", text):
+    if re.search(r"stopped SparkContext|SparkContext (was shut down|has been shutdown)", said):
         return ServiceUnavailable(
             "Spark is gone: the cluster's master does not answer, or has ended the application",
             todo="Look at the master; run it again when it is there.",
@@ -90,12 +91,12 @@ def named(error: BaseException) -> LakehouseError | None:
             "Spark did not start, or was killed; the lines above say why",
             todo="Java 17 must be on the PATH or in JAVA_HOME, the options of spark-submit right, and memory there.",
         )
-    if re.search(r"StatusCode\.UNAVAILABLE|\[RETRIES_EXCEEDED\]", text):
+    if "[RETRIES_EXCEEDED]" in text or "StatusCode.UNAVAILABLE" in said:
         return ServiceUnavailable("the Spark Connect server does not answer", todo="Run it again when it is there.")
     if isinstance(error, PermissionError):
         return ConfigurationError(f"not allowed: {error}", todo="Check the folder's owner and permissions.")
-    for line, said in zip(str(error).splitlines(), text.splitlines(), strict=False):
-        if REFUSED.search(CONDITION.sub("", said)):
+    for line, bare in zip(str(error).splitlines(), said.splitlines(), strict=False):
+        if REFUSED.search(bare):
             return ConfigurationError(
                 f"a file cannot be written: {line.strip()[:300]}",
                 todo="Check the warehouse's address, owner and space.",

@@ -134,6 +134,13 @@ def test_another_warehouse_is_a_wrong_configuration(there: str | None) -> None:
             ),
             70,
         ),
+        (
+            RuntimeError(
+                "[FAILED_READ_FILE] reading file:/l/StatusCode.UNAVAILABLE.parquet. SQLSTATE: KD001\nJob aborted"
+            ),
+            70,
+        ),
+        (RuntimeError("[RETRIES_EXCEEDED] The maximum number of retries has been exceeded."), 69),
         (RuntimeError("Job aborted.\nCaused by: java.io.FileNotFoundException: /w/gold (Permission denied)"), 78),
         (RuntimeError("[TASK_WRITE_FAILED] Task failed. java.io.IOException: No space left on device"), 78),
         (RuntimeError("couldn't write\nCaused by: java.io.IOException: No space left on device\ncan't delete"), 78),
