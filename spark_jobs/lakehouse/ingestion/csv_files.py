@@ -140,12 +140,18 @@ def _line_sep(detected: bytes, breaks: list[bytes]) -> str:
     raise Unreadable("its lines end in several ways (CRLF, LF, CR), which cannot be told apart: write one of them")
 
 
+def _line_end(line_sep: str) -> str:
+    """The regular expression of what ends a line; an empty ``line_sep`` is each of the three."""
+    return re.escape(line_sep) if line_sep else r"\r\n|\n|\r"
+
+
 def _decoded(head: bytes, dialect: Dialect, skip_lines: int) -> str:
     """The head as text; of a file in UTF-8, only the first line that is not passed over must be text."""
     first = head
     if dialect.single_byte:
-        breaks = re.escape(dialect.line_sep.encode()) if dialect.line_sep else rb"\r\n|\n|\r"
-        first = (re.split(breaks, head, maxsplit=skip_lines + 1) + [b""] * skip_lines)[skip_lines]
+        first = (re.split(_line_end(dialect.line_sep).encode(), head, maxsplit=skip_lines + 1) + [b""] * skip_lines)[
+            skip_lines
+        ]
     try:
         codecs.getincrementaldecoder(dialect.encoding)().decode(first, final=False)
     except UnicodeDecodeError as error:
@@ -166,7 +172,7 @@ def _header(source: Input, dialect: Dialect, text: str, rest_follows: bool) -> C
 
     begin = len(MARK) if text.startswith(MARK) else 0
     if source.skip_lines:
-        lines = re.compile(re.escape(dialect.line_sep) if dialect.line_sep else r"\r\n|\n|\r")
+        lines = re.compile(_line_end(dialect.line_sep))
         ends = [m.end() for _, m in zip(range(source.skip_lines), lines.finditer(text), strict=False)]
         begin = ends[-1] if len(ends) == source.skip_lines else len(text)
         if any(not record.closed for record in _records(text, dialect, end=begin)):
@@ -243,7 +249,7 @@ class _Record:
 def _records(text: str, dialect: Dialect, place: int = 0, end: int | None = None) -> Iterator[_Record]:
     """The records of a text, from a place to another, as Spark's parser finds them: blank lines and comments are none."""
     text = text[:end]
-    breaks = re.escape(dialect.line_sep) if dialect.line_sep else r"\r\n|\n|\r"
+    breaks = _line_end(dialect.line_sep)
     # Where blanks before a value are none of it, a line of blanks is an empty one.
     empty = re.compile(f"[ \t]*(?:{breaks})" if dialect.skip_blanks else breaks)
     line_end, ends = re.compile(breaks), re.compile(f"{re.escape(dialect.sep)}|{breaks}")
@@ -352,7 +358,7 @@ def _open_quote(stream: BinaryIO, dialect: Dialect) -> tuple[bool, list[bytes]]:
     quote, escape, comment = map(as_read, (dialect.quote, dialect.escape, dialect.comment))
     sep, line_sep = map(as_read, (dialect.sep, dialect.line_sep))
     mark = MARK.encode().decode(code) if dialect.single_byte else MARK
-    line_end = re.escape(line_sep) if line_sep else r"\r\n|\r|\n"
+    line_end = _line_end(line_sep)
     outside, ends = re.compile(f"(?P<quote>{re.escape(quote)})|{line_end}"), re.compile(line_end)
     inside = _within_quotes(quote, escape)
     before_field = (sep, line_sep) if line_sep else (sep, "\n", "\r")

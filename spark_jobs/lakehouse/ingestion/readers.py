@@ -14,8 +14,6 @@ from pyspark.sql.types import (
     ArrayType,
     BinaryType,
     DataType,
-    DoubleType,
-    FloatType,
     MapType,
     StringType,
     StructField,
@@ -256,7 +254,7 @@ def as_text(field: StructField) -> Column:
 
 
 def _value(name: str, type_: DataType, nanoseconds: bool) -> Column:
-    value, kind = F.col(quote(name)), type_.typeName()
+    value = F.col(quote(name))
     if nanoseconds:
         # Spark's instants have microseconds; what a value has beyond them stands behind them.
         # The quotient is cut off, and the rest is never below zero.
@@ -264,6 +262,11 @@ def _value(name: str, type_: DataType, nanoseconds: bool) -> Column:
         instant = F.timestamp_micros(quotient - F.when((value < 0) & (rest > 0), 1).otherwise(0))
         longer = F.concat(F.date_format(instant, "yyyy-MM-dd HH:mm:ss.SSSSSS"), F.lpad(rest.cast("string"), 3, "0"))
         return F.when(rest == 0, instant.cast("string")).otherwise(longer)
+    return _text_of(value, type_)
+
+
+def _text_of(value: Column, type_: DataType) -> Column:
+    kind = type_.typeName()
     if kind in ("struct", "array", "map"):
         if not _has_bytes_or_keys(type_):
             return F.to_json(value)
@@ -283,7 +286,7 @@ def _for_json(value: Column, type_: DataType) -> Column:
             return F.transform(value, lambda v: _for_json(v, type_.elementType))
         case MapType():
             if not isinstance(type_.keyType, StringType):
-                value = F.transform_keys(value, lambda key, _: _key_text(key, type_.keyType))
+                value = F.transform_keys(value, lambda key, _: _text_of(key, type_.keyType))
             return F.transform_values(value, lambda _, v: _for_json(v, type_.valueType))
         case StructType():
             fields = [_for_json(value.getField(f.name), f.dataType).alias(f.name) for f in type_.fields]
@@ -316,14 +319,6 @@ def _keys_are_unique(value: Column, type_: DataType) -> Column:
         case _:
             return F.lit(True)
     return F.coalesce(unique, F.lit(True))
-
-
-def _key_text(key: Column, type_: DataType) -> Column:
-    if isinstance(type_, ArrayType | MapType | StructType):
-        return F.to_json(_for_json(key, type_))
-    if isinstance(type_, DoubleType | FloatType):
-        return number_text(key)
-    return text_or_bytes(key) if isinstance(type_, BinaryType) else key.cast("string")
 
 
 def _csv_options(source: Input, dialect: Dialect, columns: int) -> dict[str, str]:
