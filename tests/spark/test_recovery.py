@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lakehouse import sizes
 from lakehouse.runtime.journal import LogStore
 from lakehouse.runtime.progress import Progress, to_merge, to_validate
 from lakehouse.tables import Warehouse
@@ -168,6 +170,57 @@ def test_killed_and_run_again_equals_never_killed(
     if stage in ("validate", "merge"):
         waiting = to_validate(progress[1].known, ["shop_transactions"]), to_merge(progress[2].known, ["transactions"])
         assert waiting[("validate", "merge").index(stage)] == []
+
+
+@pytest.fixture(scope="module")
+def later(spark: SparkSession, states: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A project folder as it is before and after a second snapshot, which is merged into timelines and ends the first."""
+    folder = tmp_path_factory.mktemp("later")
+    pipeline = Pipeline(spark, shutil.copytree(states["after featurize"], folder / "work"))
+    header, *_ = FILES["transactions/a.csv"].splitlines()
+    sale = "T4,O4,C1,P2,2026-03-05T10:00:00Z,5.00,card,Completed,2026-03-05T10:00:00Z,"
+    (pipeline.landing / "shop/transactions/b.csv").write_text(f"{header}\n{sale}\n")
+    for stage in ("ingest", "validate", "merge"):
+        run(pipeline, stage)
+    before = shutil.copytree(folder / "work", folder / "before")
+    second_snapshot(pipeline)
+    kept = pipeline.table("gold.customer_features").selectExpr("CAST(as_of AS string) AS at").distinct().collect()
+    assert [row["at"] for row in kept] == ["2026-03-06 00:00:00"], "the first has not ended"
+    assert pipeline.table("gold.product_affinity").where("valid_to IS NULL AND customer_id = 'C1'").count() == 2
+    return before, folder / "work"
+
+
+def second_snapshot(pipeline: Pipeline) -> None:
+    """A snapshot two months after those that there are were made, as it is made where timelines are large."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sizes, "REWRITTEN_BYTES", 0)
+        pipeline.run("featurize", as_of="2026-03-06", now=datetime.now(UTC) + timedelta(days=61))
+
+
+@pytest.mark.parametrize(
+    ("table", "commit"),
+    [
+        pytest.param("gold.product_affinity", "MERGE of the new snapshot", marks=pytest.mark.long),
+        ("gold.product_affinity", "MERGE that takes out the old one"),
+        pytest.param("gold.customer_features", "DELETE of the old one", marks=pytest.mark.long),
+    ],
+)
+def test_killed_while_timelines_are_merged_and_snapshots_end(
+    later: tuple[Path, Path], spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    killed_after: Callable[[str, int], None], table: str, commit: str,
+) -> None:  # fmt: skip
+    before, after = later
+    pipeline = Pipeline(spark, shutil.copytree(before, tmp_path / "project"))
+    killed_after(table, 1 if "new" in commit else 2)
+    with pytest.raises(Killed):
+        second_snapshot(pipeline)
+    monkeypatch.undo()
+    second_snapshot(pipeline)
+    mine, expected = content(pipeline.warehouse_path), content(after / "warehouse")
+    for name in expected:
+        assert mine[name] == expected[name], name
+    context = pipeline.context("featurize")
+    assert Progress(context.warehouse, "featurize", "r", context.now, "merge").outstanding() == []
 
 
 def test_the_documentation_tells_what_becomes_of_each() -> None:
