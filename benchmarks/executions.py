@@ -32,7 +32,7 @@ START, DAYS, HELD = date(2026, 3, 1), 30, 3
 END = START + timedelta(days=DAYS)
 SESSION = "session"
 STEPS = ("first load", "next day", "nothing new")
-CONSOLE = Console(width=110)
+CONSOLE = Console(width=170)
 
 
 def generate(folder: Path, rows: int) -> Path:

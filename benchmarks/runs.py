@@ -113,7 +113,7 @@ class Spark:
         """What has the environment's spark-submit start Spark as it did before it knew of archives and compilers."""
         if (self._root / "bin" / "spark_submit.py").exists():
             return {}
-        return {"SPARK_CONF_DIR": str(self._root / "conf"), "LAKEHOUSE_WORK": "much"}
+        return {"SPARK_CONF_DIR": str(self._root / "conf"), "LAKEHOUSE_WORK": ""}
 
     def submit(self, script: str, *arguments: str, name: str = "", **environment: str) -> Run:
         for old in self._events.iterdir():

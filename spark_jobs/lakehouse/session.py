@@ -27,6 +27,15 @@ NEEDED = {
     "spark.sql.legacy.parquet.nanosAsLong": "true",
 }
 
+LITTLE = {
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "1",
+}
+"""What a session is set to while all rows of a query are few."""
+KEPT = "spark.lakehouse.kept."
+"""Begins the settings by which a session remembers what it had before."""
+
 
 def amount(rows: float) -> str:
     """So many rows as ``LAKEHOUSE_WORK`` and a report say it: little or much."""
@@ -60,16 +69,30 @@ def build_session(app_name: str) -> SparkSession:
     return spark
 
 
-def prepare(spark: SparkSession, rows: float = math.inf) -> None:
+def prepare(spark: SparkSession, rows: float = math.inf, beside: float = 0) -> None:
     """Have the session do its next work in the way that is best for so many rows; by default, for any number.
 
+    ``beside`` are the rows of the tables that those rows are joined to. Results are the same either way.
+
     Spark makes, formats and looks up code for single expressions in each task. That pays where it sorts and compares
-    many rows; with few rows it is a third of a stage's CPU. Results are the same either way.
+    many rows; with few rows it is a third of a stage's CPU. And adaptive execution plans a query anew after each of its
+    shuffles, which pays where their sizes are not known to be small (decision 0034).
     """
     if not engine().takes_settings:
         return
     with suppress(AnalysisException):
         spark.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN" if rows <= sizes.LITTLE_ROWS else "FALLBACK")
+    little = rows + beside <= sizes.LITTLE_ROWS
+    for name, for_little in LITTLE.items():
+        kept = KEPT + name
+        # What the session began with is its user's choice, and comes back.
+        if (chosen := spark.conf.get(kept, None)) is None:
+            chosen = spark.conf.get(name, None) or ""
+            spark.conf.set(kept, chosen)
+        if little or chosen:
+            spark.conf.set(name, for_little if little else chosen)
+        else:
+            spark.conf.unset(name)
 
 
 @contextmanager

@@ -30,6 +30,9 @@ class FakeSession:
     def __init__(self) -> None:
         self.conf = self
 
+    def get(self, name: str, default: str | None = None) -> str | None:
+        return default
+
     def set(self, name: str, value: str) -> None:
         pass
 

@@ -8,6 +8,7 @@ from lakehouse.features import customer_days, timelines
 from lakehouse.features.publishing import TABLES, TIMELINES, columns_of, types_of
 from lakehouse.features.snapshots import Snapshots
 from lakehouse.features.timelines import FROM, TO
+from lakehouse.session import prepare
 
 
 def check(context: Context) -> None:
@@ -37,7 +38,9 @@ def run(context: Context) -> None:
     _check_contracts(context)
     report, warehouse = context.report, context.warehouse
     kept = Snapshots(warehouse, context.run_id, context.now).kept
-    for name in _former(context):
+    if former := _former(context):
+        prepare(warehouse.spark)
+    for name in former:
         table, types = f"gold.{name}", types_of(context.contracts[name])
         keys, values = columns_of(context.contracts[name])
         with report.step(f"migrate {table}"):

@@ -44,6 +44,7 @@ def run(context: Context, options: Optimize) -> None:
         context.report.say(f"{progress.TABLE}: {forgotten:,} settled batches forgotten")
     side_by_side([partial(_optimize, context, options, t, wanted[t], needs[t], deadline) for t in urgent])
     if options.vacuum and not options.dry_run:
+        prepare(context.warehouse.spark)
         side_by_side([partial(_vacuum, context, options, table) for table in wanted])
 
 

@@ -47,11 +47,13 @@ class Merge(Stage):
         staged = {b.batch_id: b.rows for b in self.progress.finished(self.upstream)}
         return sum(staged[i].get(f"staged.{w.unit}", 0) for w in work for i in w.inputs if i in staged)
 
+    def beside(self, batches: Sequence[Batch]) -> list[str]:
+        return [table for b in batches for table in (f"silver.{b.unit}", f"silver.{b.unit}_history")]
+
     @contextmanager
     def prepared(self, batches: Sequence[Batch]) -> Iterator[None]:
         warehouse = self.context.warehouse
-        tables = [table for b in batches for table in (f"silver.{b.unit}", f"silver.{b.unit}_history")]
-        small = max(map(warehouse.size, tables)) <= sizes.MERGED_WHOLE_BYTES
+        small = max(map(warehouse.size, self.beside(batches))) <= sizes.MERGED_WHOLE_BYTES
         with rewriting_changed_files(warehouse.spark, small):
             yield
 

@@ -18,6 +18,7 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from lakehouse import sizes
 from lakehouse.errors import (
     ConfigurationError,
     InternalError,
@@ -123,6 +124,10 @@ class Stage(ABC):
     def rows(self, work: Sequence[Work | Batch]) -> float:
         """About how many rows there are to do, from the journal or a listing: by it, Spark is started and prepared."""
 
+    def beside(self, batches: Sequence[Batch]) -> Iterable[str]:
+        """The tables that the rows of batches are joined to."""
+        return ()
+
     def prepared(self, batches: Sequence[Batch]) -> AbstractContextManager[None]:
         """Within, batches are written."""
         return nullcontext()
@@ -175,7 +180,9 @@ class Stage(ABC):
         if not batches:
             return
         try:
-            prepare(self.context.warehouse.spark, self.rows(batches))
+            warehouse = self.context.warehouse
+            beside = sum(warehouse.size(table) for table in self.beside(batches)) / sizes.BYTES_OF_STORED_ROW
+            prepare(warehouse.spark, self.rows(batches), beside)
             with self.prepared(batches):
                 for number, level in enumerate(self.levels(batches)):
                     if number and not self.failures.are_of_settings:

@@ -85,6 +85,9 @@ class BronzeBatches(Stage):
         arrived = {b.batch_id: b.rows.get(f"bronze.{b.unit}", 0) for b in self.progress.finished(self.upstream)}
         return sum(arrived.get(i, 0) for w in work for i in w.inputs)
 
+    def beside(self, batches: Sequence[Batch]) -> list[str]:
+        return [f"silver.{entity}" for entity in self.context.entities]
+
     def levels(self, batches: Sequence[Batch]) -> Iterable[Sequence[Batch]]:
         """Parents first: a row may refer to a row that another input delivers in the same run."""
         parents = {p for c in self.context.entities.values() for p in c.parents}
