@@ -17,8 +17,9 @@ from support import ROOT, clean_environment
 class Shell:
     """spark-submit of stage scripts on one warehouse."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
+        self.environment = {"TZ": "UTC"} | environment
         self.landing = folder / "landing"
         self.warehouse = folder / "warehouse"
 
@@ -37,7 +38,7 @@ class Shell:
             stderr=subprocess.STDOUT,
             text=True,
             timeout=1800,
-            env=clean_environment(TZ="UTC"),
+            env=clean_environment(**self.environment),
         )
 
     def ok(self, stage: str, *args: str) -> dict[str, Any]:
@@ -56,7 +57,7 @@ class Shell:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            env=clean_environment(TZ="UTC"),
+            env=clean_environment(**self.environment),
         )
 
     def kill_when(self, stage: str, moment: Callable[[], bool], *args: str) -> bool:

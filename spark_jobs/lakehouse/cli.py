@@ -10,7 +10,6 @@ import argparse
 import json
 import logging
 import os
-import re
 import signal
 import sys
 import traceback
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import yaml
 
-from lakehouse import __version__, lease, options, parallel
+from lakehouse import __version__, lease, options, parallel, storage
 from lakehouse.context import Context
 from lakehouse.contracts import entities
 from lakehouse.errors import ConfigurationError, TryAgain, UsageError, first_line, named
@@ -222,8 +221,8 @@ def _context(
     inputs = load_sources(args.sources, contracts)
     only = [name.strip() for name in (args.only or "").split(",") if name.strip()]
     as_of = instant(args.as_of) if args.as_of else None
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/|catalog:", args.warehouse):
-        args.warehouse = str(Path(args.warehouse).absolute())
+    if not args.warehouse.startswith("catalog:"):
+        args.warehouse = storage.canonical(args.warehouse)
     report.warehouse = args.warehouse
     fence = {"fence": held.check} if held else {}
 

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
 
-from lakehouse import __version__
+from lakehouse import __version__, storage
 
 RUNS = "ops.runs"
 log = logging.getLogger("lakehouse")
@@ -136,9 +135,5 @@ class RunReport:
         }
 
     def write(self, path: str) -> None:
-        """Write the report in one go, so that a reader never sees half of one."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(target.name + ".part")
-        part.write_text(json.dumps(self.as_dict(), indent=1, default=str) + "\n", encoding="utf-8")
-        part.replace(target)
+        """Write the report to a file or an object; raises OSError."""
+        storage.write_text(path, json.dumps(self.as_dict(), indent=1, default=str) + "\n")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
+from lakehouse import storage
 from lakehouse.errors import ServiceUnavailable, UsageError
 from lakehouse.runtime.delta_log import without_patterns
 from lakehouse.sources import Input
@@ -87,10 +87,6 @@ class Unreachable(Unreadable):
     """A file that could not be opened; nothing is known of its content, so it is tried again next time."""
 
 
-def is_uri(location: str) -> bool:
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", location) is not None
-
-
 def _modified(nanoseconds: int | None) -> datetime:
     return datetime.fromtimestamp((nanoseconds or 0) // 1_000_000 / 1000, tz=UTC)
 
@@ -100,15 +96,9 @@ class Landing:
 
     def __init__(self, location: str) -> None:
         """Raises UsageError when there is no such folder, ServiceUnavailable when its store cannot be reached."""
-        self.location = location.rstrip("/") or "/"
-        if not is_uri(self.location):
-            # Not resolve(): Spark reports a link's address, not what it points to.
-            self.location = os.path.abspath(self.location)  # noqa: PTH100
-        uri = self.location.replace("s3a://", "s3://", 1)
+        self.location = storage.canonical(location)
         try:
-            store = fs.FileSystem.from_uri(uri) if is_uri(uri) else (fs.LocalFileSystem(), uri)
-            self._fs: fs.FileSystem = store[0]
-            self._root: str = store[1]
+            self._fs, self._root = storage.place(self.location)
             kind = self._fs.get_file_info(self._root).type
         except (OSError, pa.ArrowException) as error:
             raise ServiceUnavailable(
@@ -173,7 +163,7 @@ class Landing:
     @property
     def address(self) -> str:
         """The folder as it stands in the addresses that Spark reports for its files, decoded."""
-        return self._root
+        return storage.below(self.location)
 
     def with_hash(self, files: list[LandedFile]) -> list[LandedFile]:
         """The files with the SHA-256 of their content; one that cannot be read now has none."""

@@ -10,11 +10,11 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import reader_options
+from lakehouse import reader_options, storage
 from lakehouse.contracts import Contract
 from lakehouse.errors import ConfigurationError, UsageError
 from lakehouse.ingestion import readers
-from lakehouse.ingestion.landing import LandedFile, Landing, Unreadable, is_uri
+from lakehouse.ingestion.landing import LandedFile, Landing, Unreadable
 from lakehouse.ingestion.layouts import Layout, layouts
 from lakehouse.odcs import load_contract
 from lakehouse.profiling import matching, measure, proposal
@@ -36,10 +36,9 @@ def profile_files(
         UsageError: there is nothing to read, or it is not of the named format.
         ConfigurationError: an option cannot have its value.
     """
-    if not is_uri(location):
-        location = str(Path(location).absolute())
+    location = storage.canonical(location)
     folder, _, name = location.rstrip("/").rpartition("/")
-    if not is_uri(location) and not Path(location).exists():
+    if not storage.is_uri(location) and not Path(location).exists():
         raise UsageError("no such file or folder", where=location)
     found = Landing(folder).find(_input(name, "csv", options))
     pattern = ""

@@ -17,7 +17,7 @@ from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 
-from lakehouse import sizes
+from lakehouse import sizes, storage
 
 MAX_COMMITS = 100
 """How many commits of a table are read to find those of a batch."""
@@ -65,6 +65,7 @@ class DeltaLog:
 
     def __init__(self, location: str) -> None:
         self.location = location.rstrip("/")
+        self.options = storage.options(self.location)
         self._tables: dict[str, DeltaTable] = {}
         self._commits: dict[tuple[str, int], list[dict[str, Any]]] = {}
         self._lock = threading.RLock()
@@ -88,7 +89,7 @@ class DeltaLog:
 
     def _filesystem(self, table: str) -> pyarrow.fs.FileSystem:
         on_disk = self.filesystem(table)
-        return on_disk or pyarrow.fs.PyFileSystem(DeltaStorageHandler(self.address(table)))
+        return on_disk or pyarrow.fs.PyFileSystem(DeltaStorageHandler(self.address(table), self.options))
 
     def _folder(self, table: str) -> Path | None:
         below = table.replace(".", "/")
@@ -105,7 +106,7 @@ class DeltaLog:
             known = self._tables.get(table)
             try:
                 if known is None:
-                    known = self._tables[table] = DeltaTable(self.address(table))
+                    known = self._tables[table] = DeltaTable(self.address(table), storage_options=self.options)
                 else:
                     known.update_incremental()
             except TableNotFoundError:

@@ -167,7 +167,10 @@ class LogStore:
     def _create(self, table: str, schema: pa.Schema) -> DeltaTable:
         try:
             once = CommitProperties(max_commit_retries=0)
-            return DeltaTable.create(self._log.address(table), schema, configuration=PROPERTIES, commit_properties=once)
+            return DeltaTable.create(
+                self._log.address(table), schema, configuration=PROPERTIES, commit_properties=once,
+                storage_options=self._log.options,
+            )  # fmt: skip
         except DeltaError:
             # Another run has made it at the same moment.
             found = self._log.newest(table)

@@ -1,0 +1,136 @@
+"""Where files and tables lie, folders and object stores, and what each library must be told to get there.
+
+An address is the same for everyone: ``s3://bucket/key``, whether Spark, Arrow, deltalake or a person reads it. What a store
+needs beyond its address comes from the variables that its own tools know, and from nowhere else, so that no secret is ever
+an argument:
+
+* ``AWS_ACCESS_KEY_ID`` and the rest of the default chain (a profile, a web identity, the machine's own role),
+* ``AWS_REGION`` or ``AWS_DEFAULT_REGION``,
+* ``AWS_ENDPOINT_URL_S3`` or ``AWS_ENDPOINT_URL``: another server that speaks S3, whose buckets are part of the path.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import pyarrow as pa
+from pyarrow import fs
+
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+OF_S3 = ("s3", "s3a", "s3n")
+DEFAULT_REGION = "us-east-1"
+DEFAULT_CHAIN = "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider"
+SILENCE = {"connect": 10.0, "request": 60.0}
+"""Seconds without a connection, and without an answer, after which a request is made again."""
+
+
+class Place(NamedTuple):
+    """A location as Arrow knows it: the file system, and the path in it."""
+
+    files: fs.FileSystem
+    path: str
+
+
+def scheme(location: str) -> str:
+    """The kind of an address; nothing for a path of this machine."""
+    found = SCHEME.match(location)
+    return found[1].lower() if found else ""
+
+
+def is_uri(location: str) -> bool:
+    return bool(scheme(location))
+
+
+def is_object_store(location: str) -> bool:
+    """Whether a location is neither a folder of this machine nor the name of a catalog."""
+    return scheme(location) not in ("", "file")
+
+
+def canonical(location: str) -> str:
+    """A location in the one form in which everyone gets it: absolute, without a slash at its end."""
+    if not is_uri(location):
+        # Not resolve(): Spark reports a link's address, not what it points to.
+        return os.path.abspath(location)  # noqa: PTH100
+    kind = scheme(location)
+    rest = location[len(kind) :].rstrip("/")
+    return ("s3" if kind in OF_S3 else kind) + (rest if rest != ":" else ":///")
+
+
+def below(location: str) -> str:
+    """What stands before a file's path in the addresses that Spark reports, decoded: all but the scheme."""
+    return unquote(re.sub(r"^[^:/]+:(//)?", "", location)) if is_uri(location) else location
+
+
+def place(location: str, environment: Mapping[str, str] = os.environ) -> Place:
+    """A canonical location as Arrow knows it; raises OSError or pyarrow.ArrowException."""
+    if not is_uri(location):
+        return Place(fs.LocalFileSystem(), location)
+    if scheme(location) != "s3":
+        return Place(*fs.FileSystem.from_uri(location))
+    path = location.removeprefix("s3://")
+    endpoint, region = _endpoint(environment), _region(environment)
+    if not region and not endpoint:
+        region = fs.resolve_s3_region(path.partition("/")[0])
+    store = fs.S3FileSystem(
+        region=region or DEFAULT_REGION,
+        endpoint_override=endpoint or None,
+        connect_timeout=SILENCE["connect"],
+        request_timeout=SILENCE["request"],
+    )
+    return Place(store, path)
+
+
+def options(location: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What deltalake must be told, beyond what it takes from the environment itself."""
+    if scheme(location) != "s3":
+        return {}
+    endpoint, region = _endpoint(environment), _region(environment)
+    # A commit is a put that fails where another one has been before.
+    found = {"aws_conditional_put": "etag", "aws_region": region or (DEFAULT_REGION if endpoint else "")}
+    if endpoint:
+        found |= {"aws_endpoint": endpoint, "aws_allow_http": str(endpoint.startswith("http://")).lower()}
+    return {name: value for name, value in found.items() if value}
+
+
+def settings(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What Spark must be told when it starts."""
+    endpoint, region = _endpoint(environment), _region(environment)
+    found = {
+        "fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+        "fs.s3a.aws.credentials.provider": DEFAULT_CHAIN,
+        "fs.s3a.endpoint.region": region or (DEFAULT_REGION if endpoint else ""),
+        "fs.s3a.endpoint": endpoint,
+        "fs.s3a.path.style.access": "true" if endpoint else "",
+    }
+    return {f"spark.hadoop.{name}": value for name, value in found.items() if value}
+
+
+def write_text(location: str, text: str) -> None:
+    """Write a file in one go, so that a reader never sees half of one; raises OSError."""
+    if is_object_store(location):
+        try:
+            store, path = place(canonical(location))
+            # There it is seen when the stream is closed, and not before.
+            with store.open_output_stream(path) as stream:
+                stream.write(text.encode())
+        except pa.ArrowException as error:
+            raise OSError(" ".join(str(error).split())) from error
+        return
+    target = Path(below(location))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(target)
+
+
+def _endpoint(environment: Mapping[str, str]) -> str:
+    return (environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or "").rstrip("/")
+
+
+def _region(environment: Mapping[str, str]) -> str:
+    return environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or ""

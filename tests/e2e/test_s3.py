@@ -1,0 +1,114 @@
+"""Landing, warehouse and reports on S3: the same shop as in folders, row for row, and no secret in what is left behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import oracle
+import pytest
+from deltalake import DeltaTable
+from s3_server import SECRET, S3Server, since
+from shell import Shell
+from support import ROOT
+
+AS_OF = "2026-03-06"
+GOLD = ("customer_features", "product_features", "category_preferences", "product_affinity", "customer_days")
+RUNS = {
+    "ingest": ("--only", "shop"), "validate": ("--only", "shop"), "merge": (), "featurize": ("--as-of", AS_OF),
+}  # fmt: skip
+SILVER = ("customers", "products", "transactions", "interactions")
+
+pytestmark = pytest.mark.skipif(
+    not list((ROOT / "var/jars").glob("hadoop-aws-*.jar")), reason="Spark cannot reach S3 here: make setup WITH=s3"
+)
+
+
+class S3Shell(Shell):
+    """Stages whose landing folder, warehouse and reports are all in one bucket."""
+
+    def __init__(self, folder: Path, server: S3Server, bucket: str) -> None:
+        super().__init__(folder, **server.environment)
+        self.server, self.bucket = server, bucket
+        self.address = f"s3a://{bucket}"
+
+    def argv(self, stage: str, *args: str) -> list[str]:
+        local = super().argv(stage, *args)
+        places = {
+            str(self.warehouse): f"{self.address}/ware house",
+            str(self.landing): f"{self.address}/landing",
+            str(self.folder / f"{stage}.json"): f"{self.address}/reports/{stage}.json",
+        }
+        return [places.get(argument, argument) for argument in local]
+
+    def report(self, stage: str) -> dict[str, object]:
+        ((_, content),) = self.server.objects(self.bucket, f"reports/{stage}.json")
+        return json.loads(content)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with S3Server(tmp_path_factory.mktemp("server")).running() as running:
+        yield running
+
+
+def run_all(shell: Shell) -> None:
+    for stage, arguments in RUNS.items():
+        shell.ok(stage, *arguments)
+
+
+def rows(warehouse: Path, table: str) -> list[str]:
+    """The rows of a table, without the columns that tell of the run."""
+    of_the_run = [f.name for f in DeltaTable(str(warehouse / table)).schema().fields if f.name.startswith("_")]
+    return sorted(map(str, oracle.rows(warehouse / table, but=of_the_run).to_pylist()))
+
+
+def deliver(local: Shell, server: S3Server, bucket: str) -> None:
+    """The shop's files, in a folder and in a bucket, some by names that people give."""
+    local.folder.mkdir()
+    local.ok("generate", "--landing", str(local.landing), "--rows", "2000", "--days", "5", "--start", "2026-03-01")
+    odd = local.landing / "shop/products/2026 [März]+%20#1"
+    odd.mkdir()
+    min((local.landing / "shop/products").rglob("part-*")).rename(odd / "part=0 ü.csv")
+    server.bucket(bucket)
+    server.upload(local.landing, bucket, "landing")
+    # What a console makes of a folder.
+    server.client.put_object(Bucket=bucket, Key="landing/shop/products/empty/", Body=b"")
+
+
+def test_a_shop_on_s3(server: S3Server, tmp_path: Path) -> None:
+    local = Shell(tmp_path / "local")
+    deliver(local, server, "lake")
+    shell = S3Shell(tmp_path / "s3", server, "lake")
+    run_all(shell)
+    server.download("lake", "ware house", tmp_path / "copy")
+    copy = tmp_path / "copy/ware house"
+    assert oracle.differences(oracle.connect(copy), AS_OF) == {}
+    files = [f for f in (local.landing / "shop").rglob("part*") if "_dirt" not in f.parts]
+    lines = sum(len(f.read_text().splitlines()) - (f.suffix == ".csv") for f in files)
+    assert sum(len(rows(copy, f"{layer}/{e}")) for layer in ("staged", "quarantine") for e in SILVER) == lines
+
+    made = dict[str, dict[str, int]]()
+    for stage, arguments in RUNS.items():
+        before = server.requests()
+        report = shell.ok(stage, *arguments)
+        assert report["application_id"] is None, "a run with nothing new starts no Spark"
+        made[stage] = since(before, server.requests())
+    assert {stage: sum(requests.values()) for stage, requests in made.items()} == {}, made
+
+    for key, content in server.objects("lake"):
+        assert SECRET.encode() not in content, key
+
+
+@pytest.mark.long
+def test_a_shop_on_s3_is_what_it_is_in_folders(server: S3Server, tmp_path: Path) -> None:
+    local = Shell(tmp_path / "local")
+    deliver(local, server, "both")
+    run_all(local)
+    run_all(S3Shell(tmp_path / "s3", server, "both"))
+    server.download("both", "ware house", tmp_path / "copy")
+    for table in [*(f"silver/{e}" for e in SILVER), *(f"gold/{g}" for g in GOLD)]:
+        expected = rows(local.warehouse, table)
+        assert expected, table
+        assert rows(tmp_path / "copy/ware house", table) == expected, table
