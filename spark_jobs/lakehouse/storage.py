@@ -15,11 +15,14 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
 from pyarrow import fs
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 OF_S3 = ("s3", "s3a", "s3n")
@@ -108,6 +111,26 @@ def settings(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
         "fs.s3a.path.style.access": "true" if endpoint else "",
     }
     return {f"spark.hadoop.{name}": value for name, value in found.items() if value}
+
+
+def objects(location: str, environment: Mapping[str, str] = os.environ) -> tuple[ObjectStore, str]:
+    """A canonical location in an object store as obstore knows it: the store, and the key in it."""
+    from obstore.store import S3Store, from_url
+
+    kind, rest = location.split("://", 1)
+    box, _, key = rest.partition("/")
+    if kind != "s3":
+        return from_url(f"{kind}://{box}"), key
+    config = {n.removeprefix("aws_"): v for n, v in options(location, environment).items() if n.startswith("aws_")}
+    allow_http = config.pop("allow_http", "false") == "true"
+    chain: dict[str, Any] = {}
+    if "AWS_ACCESS_KEY_ID" not in environment:
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        chain["credential_provider"] = Boto3CredentialProvider()
+    limits = {"connect_timeout": f"{SILENCE['connect']:.0f}s", "timeout": f"{SILENCE['request']:.0f}s"}
+    store = S3Store(box, config=config, client_options={"allow_http": allow_http, **limits}, **chain)  # type: ignore[arg-type]
+    return store, key
 
 
 def write_text(location: str, text: str) -> None:
