@@ -23,9 +23,9 @@ class S3Server:
     """It keeps everything in memory; ``environment`` is what a client needs, in the variables of AWS."""
 
     def __init__(self, folder: Path) -> None:
-        self._log, self._port = folder / "s3.log", free_port()
+        self._log, self.port = folder / "s3.log", free_port()
         self.environment = {
-            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{self._port}",
+            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{self.port}",
             "AWS_REGION": "eu-central-1",
             "AWS_ACCESS_KEY_ID": "key",
             "AWS_SECRET_ACCESS_KEY": SECRET,
@@ -35,11 +35,11 @@ class S3Server:
     @contextmanager
     def running(self) -> Iterator[S3Server]:
         with self._log.open("w") as log:
-            command = ["moto_server", "-H", "127.0.0.1", "-p", str(self._port)]
+            command = ["moto_server", "-H", "127.0.0.1", "-p", str(self.port)]
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=clean_environment())
             try:
                 deadline = time.monotonic() + 60
-                while not listens(self._port):
+                while not listens(self.port):
                     assert process.poll() is None, self._log.read_text()
                     assert time.monotonic() < deadline, "the server does not come up"
                     time.sleep(0.1)

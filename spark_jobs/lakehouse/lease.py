@@ -63,6 +63,7 @@ def hold(
     patience: float = 2 * STALE,
     stale: float = STALE,
     every: float = BEAT,
+    poll: float = 1.0,
     yielding: bool = False,
 ) -> Iterator[Lease]:
     """Hold the lease at a path while the body runs.
@@ -70,6 +71,7 @@ def hold(
     Args:
         say: is told whom the run waits for.
         patience: seconds to wait for another holder.
+        poll: seconds between two looks at whether it is free.
         yielding: let those who wait go first. For a run that takes the lease again and again, which
             would leave others no moment.
 
@@ -91,7 +93,7 @@ def hold(
             if not told:
                 say(f"waiting for {whom}, which is at work on the same tables")
             told = True
-            time.sleep(min(1.0, every))
+            time.sleep(min(poll, every))
     except OSError as error:
         raise ConfigurationError(
             f"the lease cannot be taken: {error.strerror}", where=path, todo="Name a folder that can be written."

@@ -54,6 +54,14 @@ def is_object_store(location: str) -> bool:
     return scheme(location) not in ("", "file")
 
 
+def needs_one_writer(location: str) -> bool:
+    """Whether of two drivers of Spark that commit to one table at once, one may overwrite the other's commit.
+
+    On S3 they may: Delta looks whether the version is there, and then puts it. Elsewhere the put itself fails.
+    """
+    return scheme(location) == "s3"
+
+
 def canonical(location: str) -> str:
     """A location in the one form in which everyone gets it: absolute, without a slash at its end."""
     if not is_uri(location):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import threading
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from pyspark.sql import DataFrame, DataFrameWriter
 
-from lakehouse import properties
+from lakehouse import lease, properties, storage
 from lakehouse.errors import InternalError
 from lakehouse.reading import Tables
 from lakehouse.report import RunReport
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FIRST_ROWS = Transaction("first rows", 1)
 """By it an empty table gets its rows without a MERGE: of two writers at once, one is late and merges."""
+LEASES = "_leases"
+"""The folder of a warehouse with a lease for each table, where tables need one."""
 MERGED = ("inserted", "updated", "deleted")
 
 
@@ -100,11 +103,12 @@ class Warehouse(Tables):
 
     def _create(self, table: str, ddl: str, partition_by: Sequence[str]) -> None:
         if self.location.startswith("catalog:"):
-            self._change(f"CREATE SCHEMA IF NOT EXISTS {self.sql_name(table).rpartition('.')[0]}")
+            self._change(table, f"CREATE SCHEMA IF NOT EXISTS {self.sql_name(table).rpartition('.')[0]}")
         partitions = f" PARTITIONED BY ({', '.join(map(quote, partition_by))})" if partition_by else ""
         listed = _properties(table, self._columns(ddl).names)
         self._change(
-            f"CREATE TABLE IF NOT EXISTS {self.sql_name(table)} ({ddl}) USING delta{partitions} TBLPROPERTIES ({listed})"
+            table,
+            f"CREATE TABLE IF NOT EXISTS {self.sql_name(table)} ({ddl}) USING delta{partitions} TBLPROPERTIES ({listed})",
         )
 
     def _add_columns(self, table: str, ddl: str) -> None:
@@ -114,12 +118,12 @@ class Warehouse(Tables):
             if properties.need_mapping(f.name for f in missing) and not properties.need_mapping(there):
                 self.set_properties(table, [*there, *(f.name for f in missing)])
             columns = ", ".join(f"{quote(f.name)} {f.dataType.simpleString()}" for f in missing)
-            self._change(f"ALTER TABLE {self.sql_name(table)} ADD COLUMNS ({columns})")
+            self._change(table, f"ALTER TABLE {self.sql_name(table)} ADD COLUMNS ({columns})")
             self._note_write(table)
 
     def set_properties(self, table: str, columns: Collection[str]) -> None:
         """Give a table the properties that a new one with some columns is made with."""
-        self._change(f"ALTER TABLE {self.sql_name(table)} SET TBLPROPERTIES ({_properties(table, columns)})")
+        self._change(table, f"ALTER TABLE {self.sql_name(table)} SET TBLPROPERTIES ({_properties(table, columns)})")
         self._note_write(table)
 
     def append(self, rows: DataFrame, table: str, once: Transaction) -> int | None:
@@ -191,7 +195,7 @@ class Warehouse(Tables):
         statement = f"MERGE INTO {self.sql_name(table)} t USING {quote(view)} s ON {on} {clauses}"
         version = self.log.version_to_compare(table)
         try:
-            result = self._change(statement)
+            result = self._change(table, statement)
         except Exception as error:
             if "DELTA_MULTIPLE_SOURCE_ROW_MATCHING_TARGET_ROW_IN_MERGE" in str(error):
                 raise InternalError(
@@ -236,7 +240,7 @@ class Warehouse(Tables):
             self._changing()
             return self._store.compact(table)
         order = f" ZORDER BY ({', '.join(map(quote, z_order_by))})" if z_order_by else ""
-        done = self._change(f"OPTIMIZE {self.sql_name(table)}{order}").select("metrics.*").first()
+        done = self._change(table, f"OPTIMIZE {self.sql_name(table)}{order}").select("metrics.*").first()
         assert done is not None
         if done["numFilesAdded"] or done["numFilesRemoved"]:
             self._note_write(table)
@@ -244,17 +248,17 @@ class Warehouse(Tables):
 
     def vacuum(self, table: str, retain_hours: int) -> None:
         """Delete files that no version younger than ``retain_hours`` needs."""
-        self._change(f"VACUUM {self.sql_name(table)} RETAIN {int(retain_hours)} HOURS").collect()
+        self._change(table, f"VACUUM {self.sql_name(table)} RETAIN {int(retain_hours)} HOURS").collect()
 
     def delete_batch(self, table: str, batch_id: int) -> None:
         """Take back the rows of a batch that nobody has read yet."""
         if self.rows_of_batch(table, batch_id):
-            self._change(f"DELETE FROM {self.sql_name(table)} WHERE _batch_id = {int(batch_id)}")  # noqa: S608
+            self._change(table, f"DELETE FROM {self.sql_name(table)} WHERE _batch_id = {int(batch_id)}")  # noqa: S608
             self._note_write(table)
 
     def delete(self, table: str, condition: str) -> None:
         """Delete the rows that satisfy a condition; no version is written when there are none."""
-        counted = self._change(f"DELETE FROM {self.sql_name(table)} WHERE {condition}").first()  # noqa: S608
+        counted = self._change(table, f"DELETE FROM {self.sql_name(table)} WHERE {condition}").first()  # noqa: S608
         if counted is None or counted["num_affected_rows"]:
             self._note_write(table)
 
@@ -270,18 +274,30 @@ class Warehouse(Tables):
         self._note_commit(table, commit)
         return commit.metrics["numOutputRows"] - commit.metrics.get("numCopiedRows", 0)
 
-    def _change(self, statement: str) -> DataFrame:
+    def _change(self, table: str, statement: str) -> DataFrame:
         """Run a statement that changes a table; Spark does so at once, not when its result is read."""
         self._fence()
-        return self.spark.sql(statement)
+        with self._alone(table):
+            return self.spark.sql(statement)
 
     def _write(self, writer: DataFrameWriter, table: str) -> None:
         self._fence()
-        if self.location.startswith("catalog:"):
-            writer.saveAsTable(self.sql_name(table))
-        else:
-            layer, name = table.split(".")
-            writer.save(f"{self.location}/{layer}/{name}")
+        with self._alone(table):
+            if self.location.startswith("catalog:"):
+                writer.saveAsTable(self.sql_name(table))
+            else:
+                layer, name = table.split(".")
+                writer.save(f"{self.location}/{layer}/{name}")
+
+    @contextmanager
+    def _alone(self, table: str) -> Iterator[None]:
+        """No other run commits to the table meanwhile, where the store would let it overwrite this one's commit (decision 0060)."""
+        if not storage.needs_one_writer(self.location):
+            yield
+            return
+        path = f"{self.location}/{LEASES}/{table}"
+        with lease.hold(path, self._report.run_id, self._report.say, poll=0.2):
+            yield
 
     def _note_write(self, table: str) -> None:
         self._note_commit(table, self.log.commits(table, 1)[0])
