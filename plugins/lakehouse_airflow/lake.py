@@ -21,9 +21,19 @@ import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError
 from deltalake.fs import DeltaStorageHandler
-from pyarrow.fs import FileSelector, PyFileSystem
+from pyarrow.fs import FileSelector, FileType, PyFileSystem
 
-from lakehouse_airflow.suite import Batch, Record, batches_of, open_refusals, to_merge, to_validate
+from lakehouse_airflow.suite import (
+    Batch,
+    Record,
+    batches_of,
+    canonical,
+    is_uri,
+    open_refusals,
+    options,
+    to_merge,
+    to_validate,
+)  # fmt: skip
 
 LAYERS = ("bronze", "staged", "quarantine", "silver", "gold", "ops")
 STAGES = ("ingest", "validate", "merge", "featurize", "optimize")
@@ -102,7 +112,8 @@ class Lake:
     """The tables below a folder, or a location that deltalake can read; kept open, and brought up to date when asked."""
 
     def __init__(self, warehouse: str) -> None:
-        self.warehouse = warehouse.rstrip("/")
+        self.warehouse = canonical(warehouse)
+        self._options = options(self.warehouse)
         self._open: dict[str, DeltaTable] = {}
         self._tables: dict[str, Table] = {}
         # By table, version and query: a version never changes, and most tables do not from one page to the next.
@@ -153,14 +164,15 @@ class Lake:
 
     def names(self) -> list[str]:
         """The tables there are, ``<layer>.<table>``."""
-        if "://" not in self.warehouse:
+        if not is_uri(self.warehouse):
             logs = Path(self.warehouse).glob("*/*/_delta_log")
-            found = [(log.parent.parent.name, log.parent.name) for log in logs]
-        else:
-            files = PyFileSystem(DeltaStorageHandler(self.warehouse)).get_file_info(FileSelector("", recursive=True))
-            paths = [f.path.strip("/").split("/") for f in files]
-            found = [(p[0], p[1]) for p in paths if len(p) > 2 and p[2] == "_delta_log"]
-        return [f"{layer}.{table}" for layer, table in sorted({f for f in found if f[0] in LAYERS})]
+            return sorted(f"{p.parent.name}.{p.name}" for p in (log.parent for log in logs) if p.parent.name in LAYERS)
+        # One listing a layer, and not of every object.
+        store = PyFileSystem(DeltaStorageHandler(self.warehouse, self._options))
+        with ThreadPoolExecutor(WORKERS) as pool:
+            listed = pool.map(lambda layer: store.get_file_info(FileSelector(layer, allow_not_found=True)), LAYERS)
+        folders = [f for files in listed for f in files if f.type == FileType.Directory]
+        return sorted(".".join(f.path.strip("/").split("/")) for f in folders)
 
     def table(self, name: str) -> Table:
         """What the log of a table tells."""
@@ -266,7 +278,7 @@ class Lake:
         with self._lock:
             opened = self._open.get(name)
         if opened is None:
-            opened = DeltaTable(f"{self.warehouse}/{name.replace('.', '/')}")
+            opened = DeltaTable(f"{self.warehouse}/{name.replace('.', '/')}", storage_options=self._options)
             with self._lock:
                 self._open[name] = opened
         else:

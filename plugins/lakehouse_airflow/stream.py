@@ -40,8 +40,11 @@ def heartbeats(warehouse: str, now: datetime) -> list[dict[str, Any]]:
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
+    from lakehouse_airflow.suite import canonical, options
+
+    location = canonical(warehouse)
     try:
-        table = DeltaTable(f"{warehouse.rstrip('/')}/ops/stream")
+        table = DeltaTable(f"{location}/ops/stream", storage_options=options(location))
     except TableNotFoundError:
         raise FileNotFoundError(f"{warehouse} has no ops.stream: no stream has run on it.") from None
     return table.to_pyarrow_table(columns=COLUMNS, filters=[("at", ">=", now - WINDOW)]).to_pylist()

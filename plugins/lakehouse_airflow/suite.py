@@ -18,6 +18,7 @@ from lakehouse.errors import ConfigurationError
 from lakehouse.maintenance.needs import COMMITS, OPERATIONS, Layout, Need, commit, layout, need
 from lakehouse.odcs import load_contracts
 from lakehouse.runtime.progress import Batch, Record, batches_of, open_refusals, to_merge, to_validate
+from lakehouse.storage import canonical, is_uri, options
 
 __all__ = [
     "COMMITS",
@@ -31,10 +32,13 @@ __all__ = [
     "Need",
     "Record",
     "batches_of",
+    "canonical",
     "commit",
+    "is_uri",
     "layout",
     "need",
     "open_refusals",
+    "options",
     "to_merge",
     "to_validate",
 ]

@@ -93,6 +93,16 @@ def named(error: BaseException) -> LakehouseError | None:
         )
     if "[RETRIES_EXCEEDED]" in text or "StatusCode.UNAVAILABLE" in said:
         return ServiceUnavailable("the Spark Connect server does not answer", todo="Run it again when it is there.")
+    if "ClassNotFoundException: Class org.apache.hadoop.fs.s3a" in str(error):
+        return ConfigurationError(
+            "Spark lacks what reads and writes S3",
+            todo="Run make setup WITH=s3, or add hadoop-aws and the AWS SDK to Spark's jars.",
+        )
+    if re.search(r"AccessDeniedException|NoAuthWithAWSException|Unable to load credentials|InvalidAccessKeyId", said):
+        return ConfigurationError(
+            f"the object store refuses access: {first_line(error)}",
+            todo="Check the credentials, whether they have expired, and their rights there.",
+        )
     if isinstance(error, PermissionError):
         return ConfigurationError(f"not allowed: {error}", todo="Check the folder's owner and permissions.")
     for line, bare in zip(str(error).splitlines(), said.splitlines(), strict=False):

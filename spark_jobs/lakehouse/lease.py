@@ -19,6 +19,8 @@ from lakehouse import storage
 from lakehouse.errors import ConfigurationError, LakehouseError, ServiceUnavailable, TryAgain
 from lakehouse.lease_notes import FileNote, Holder, Note, ObjectNote
 
+OF_TABLES = "_leases"
+"""The folder of a warehouse with the leases of its tables."""
 BEAT, STALE = 5.0, 60.0
 """Seconds between two touches, and without one after which a lease is stale."""
 
@@ -80,7 +82,7 @@ def hold(
         ConfigurationError: the file or object cannot be written, or is no lease.
         ServiceUnavailable: its store does not answer.
     """
-    note: Note = ObjectNote(path) if storage.is_object_store(path) else FileNote(path)
+    note: Note = ObjectNote(path) if storage.is_object_store(path) else FileNote(storage.below(path))
     deadline, told = time.monotonic() + patience, False
     try:
         while True:

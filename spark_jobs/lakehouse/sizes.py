@@ -17,6 +17,9 @@ READ_WHOLE_BYTES, READ_WHOLE_FILES = 64 * MB, 200
 """A table up to this size is read by the files that its log names: to have Delta find those that are needed takes up to four
 queries (0048)."""
 
+JOURNAL_FILES, JOURNAL_FILE_BYTES = 8, MB
+"""A journal of more files gets those that are smaller made one, with its next record: each takes three requests of who reads it (0061)."""
+
 MERGED_WHOLE_BYTES = 2 * MB
 """A table up to this size gets one MERGE of old and new rows, which writes its files anew; a larger one gets its new rows appended,
 and those that change marked (0049)."""

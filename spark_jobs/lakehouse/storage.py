@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
-import pyarrow as pa
 from pyarrow import fs
 
 if TYPE_CHECKING:
@@ -144,13 +143,14 @@ def objects(location: str, environment: Mapping[str, str] = os.environ) -> tuple
 def write_text(location: str, text: str) -> None:
     """Write a file in one go, so that a reader never sees half of one; raises OSError."""
     if is_object_store(location):
+        import obstore
+        from obstore.exceptions import BaseError
+
         try:
-            store, path = place(canonical(location))
-            # There it is seen when the stream is closed, and not before.
-            with store.open_output_stream(path) as stream:
-                stream.write(text.encode())
-        except pa.ArrowException as error:
-            raise OSError(" ".join(str(error).split())) from error
+            store, key = objects(canonical(location))
+            obstore.put(store, key, text.encode(), use_multipart=False)
+        except (BaseError, ValueError) as error:
+            raise OSError(" ".join(str(error).split())[:300]) from error
         return
     target = Path(below(location))
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FIRST_ROWS = Transaction("first rows", 1)
 """By it an empty table gets its rows without a MERGE: of two writers at once, one is late and merges."""
-LEASES = "_leases"
-"""The folder of a warehouse with a lease for each table, where tables need one."""
 MERGED = ("inserted", "updated", "deleted")
 
 
@@ -295,7 +293,7 @@ class Warehouse(Tables):
         if not storage.needs_one_writer(self.location):
             yield
             return
-        path = f"{self.location}/{LEASES}/{table}"
+        path = f"{self.location}/{lease.OF_TABLES}/{table}"
         with lease.hold(path, self._report.run_id, self._report.say, poll=0.2):
             yield
 

@@ -15,6 +15,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from http_proxy import Proxy
 from lakehouse import storage
+from lakehouse_airflow.lake import Lake
 from s3_server import SECRET, S3Server, since
 from shell import Shell
 from support import ROOT, clean_environment
@@ -42,7 +43,7 @@ class S3Shell(Shell):
     def argv(self, stage: str, *args: str) -> list[str]:
         local = super().argv(stage, *args)
         places = {
-            str(self.warehouse): f"{self.address}/ware house",
+            str(self.warehouse): f"{self.address}/warehouse",
             str(self.landing): f"{self.address}/landing",
             str(self.folder / f"{stage}.json"): f"{self.address}/reports/{stage}.json",
         }
@@ -83,13 +84,13 @@ def deliver(local: Shell, server: S3Server, bucket: str) -> None:
     server.client.put_object(Bucket=bucket, Key="landing/shop/products/empty/", Body=b"")
 
 
-def test_a_shop_on_s3(server: S3Server, tmp_path: Path) -> None:
+def test_a_shop_on_s3(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     local = Shell(tmp_path / "local")
     deliver(local, server, "lake")
     shell = S3Shell(tmp_path / "s3", server, "lake")
     run_all(shell)
-    server.download("lake", "ware house", tmp_path / "copy")
-    copy = tmp_path / "copy/ware house"
+    server.download("lake", "warehouse", tmp_path / "copy")
+    copy = tmp_path / "copy/warehouse"
     assert oracle.differences(oracle.connect(copy), AS_OF) == {}
     files = [f for f in (local.landing / "shop").rglob("part*") if "_dirt" not in f.parts]
     lines = sum(len(f.read_text().splitlines()) - (f.suffix == ".csv") for f in files)
@@ -102,7 +103,17 @@ def test_a_shop_on_s3(server: S3Server, tmp_path: Path) -> None:
         report = shell.ok(stage, *arguments)
         assert report["application_id"] is None, "a run with nothing new starts no Spark"
         made[stage] = since(before, server.requests())
-    assert {stage: sum(requests.values()) for stage, requests in made.items()} == {}, made
+
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    before, lake = server.requests(), Lake(f"{shell.address}/warehouse/")
+    shown = {t.name: t.rows for t in lake.state().tables.values() if not t.error}
+    made["pages"], before = since(before, server.requests()), server.requests()
+    assert {name: oracle.count(copy / name.replace(".", "/")) for name in shown} == shown
+    assert {f"silver.{e}" for e in SILVER} < shown.keys()
+    lake.state()
+    made["pages again"] = since(before, server.requests())
+    assert {what: sum(requests.values()) for what, requests in made.items()} == {}, made
 
     for key, content in server.objects("lake"):
         assert SECRET.encode() not in content, key
@@ -113,6 +124,7 @@ import sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 from lakehouse import storage
+from lakehouse_airflow.lake import Lake
 from lakehouse.report import RunReport
 from lakehouse.session import build_session
 from lakehouse.tables import Warehouse
@@ -178,8 +190,8 @@ def test_a_shop_on_s3_is_what_it_is_in_folders(server: S3Server, tmp_path: Path)
     deliver(local, server, "both")
     run_all(local)
     run_all(S3Shell(tmp_path / "s3", server, "both"))
-    server.download("both", "ware house", tmp_path / "copy")
+    server.download("both", "warehouse", tmp_path / "copy")
     for table in [*(f"silver/{e}" for e in SILVER), *(f"gold/{g}" for g in GOLD)]:
         expected = rows(local.warehouse, table)
         assert expected, table
-        assert rows(tmp_path / "copy/ware house", table) == expected, table
+        assert rows(tmp_path / "copy/warehouse", table) == expected, table

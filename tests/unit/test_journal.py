@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -15,6 +16,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake import Transaction as AppTransaction
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lakehouse import sizes
 from lakehouse.runtime.delta_log import DeltaLog
 from lakehouse.runtime.journal import Journal, LogStore, Transaction
 
@@ -140,14 +142,66 @@ def test_columns_that_are_new_or_of_others(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_many_small_files_become_one_and_the_log_has_checkpoints(tmp_path: Path) -> None:
-    some = journal(tmp_path)
+def test_small_files_become_one_whenever_there_are_nine_and_the_log_has_checkpoints(tmp_path: Path) -> None:
+    some, table = journal(tmp_path), str(tmp_path / "ops/things")
+    most = 0
     for n in range(45):
         some.append([Thing("x", n)])
-    assert some.compact() == (1, 45)
+        most = max(most, len(DeltaTable(table).file_uris()))
+        assert sorted(t.number for t in some.read()) == list(range(n + 1))
+    assert most == 8
+    assert some.compact() == (1, 5)
     assert some.compact() == (0, 0)
     assert sorted(t.number for t in some.read()) == list(range(45))
     assert len(list((tmp_path / "ops/things/_delta_log").glob("*.checkpoint.parquet"))) == 2
+
+
+def test_files_of_a_megabyte_are_left_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some, table = journal(tmp_path), str(tmp_path / "ops/things")
+    some.append([Thing(f"{n:020}", n) for n in range(500)])
+    (large,) = DeltaTable(table).file_uris()
+    monkeypatch.setattr(sizes, "JOURNAL_FILE_BYTES", Path(large).stat().st_size)
+    for n in range(20):
+        some.append([Thing("x", n)])
+    files = DeltaTable(table).file_uris()
+    assert large in files
+    assert len(files) <= 8
+    assert len(some.read()) == 520
+
+
+def test_of_two_runs_that_make_few_files_of_many_neither_fails(tmp_path: Path) -> None:
+    def append(name: str) -> None:
+        some = journal(tmp_path)
+        for n in range(20):
+            some.append([Thing(name, n)])
+
+    journal(tmp_path).append([Thing("first", 0)])
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(append, name) for name in "abc"]:
+            done.result()
+    expected = {("first", 0), *((name, n) for name in "abc" for n in range(20))}
+    found = [(t.name, t.number) for t in journal(tmp_path).read()]
+    assert set(found) == expected
+    assert len(found) == len(expected)
+
+
+def test_what_is_deleted_while_others_append_is_gone_and_nothing_else(tmp_path: Path) -> None:
+    journal(tmp_path).append([Thing("old", n) for n in range(20)])
+
+    def append() -> None:
+        some = journal(tmp_path)
+        for n in range(30):
+            some.append([Thing("new", n)])
+
+    def delete() -> None:
+        some = journal(tmp_path)
+        for n in range(20):
+            some.delete(f"name = 'old' AND number = {n}")
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(append), pool.submit(delete)]:
+            done.result()
+    assert sorted((t.name, t.number) for t in journal(tmp_path).read()) == [("new", n) for n in range(30)]
 
 
 def test_a_change_is_asked_about_first(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from lakehouse import storage
-from lakehouse.errors import ServiceUnavailable, UsageError
+from lakehouse.errors import ConfigurationError, ServiceUnavailable, UsageError
 from lakehouse.runtime.delta_log import without_patterns
 from lakehouse.sources import Input
 
@@ -101,9 +102,12 @@ class Landing:
             self._fs, self._root = storage.place(self.location)
             kind = self._fs.get_file_info(self._root).type
         except (OSError, pa.ArrowException) as error:
-            raise ServiceUnavailable(
-                " ".join(str(error).split()), where=location, todo="Check the address and the credentials."
-            ) from error
+            words = " ".join(str(error).split())
+            if re.search(r"ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|HTTP status 40[13]", words):
+                raise ConfigurationError(
+                    words, where=location, todo="Check the credentials and their rights."
+                ) from error
+            raise ServiceUnavailable(words, where=location, todo="Check the address and the credentials.") from error
         if kind != fs.FileType.Directory:
             raise UsageError("no such folder", where=location, todo="Point --landing at the folder with the sources.")
 
@@ -208,15 +212,23 @@ class Landing:
             tell: is told what lies there and cannot be loaded, as text for a person.
         """
         base = f"{self._root}/{source.path}"
-        there = self._fs.get_file_info(base).type
-        if there == fs.FileType.File:
-            tell(f"{source.path} is a file, where the input's folder should be")
-        if there != fs.FileType.Directory:
-            return None
         if isinstance(self._fs, fs.LocalFileSystem):
+            there = self._fs.get_file_info(base).type
+            if there == fs.FileType.File:
+                tell(f"{source.path} is a file, where the input's folder should be")
+            if there != fs.FileType.Directory:
+                return None
             lying = _walk(base, lambda path, what: tell(f"{source.path}/{path} {what}"))
         else:
-            lying = self._listed(base)
+            # A store has no folders: none is there if nothing lies below it.
+            listed = self._fs.get_file_info(fs.FileSelector(base, allow_not_found=True, recursive=True))
+            if not listed:
+                return None
+            lying = (
+                (info.path[len(base) + 1 :], info.size or 0, _modified(info.mtime_ns))
+                for info in listed
+                if info.type == fs.FileType.File
+            )
         found = []
         for inside, size, modified in lying:
             parts = inside.split("/")
@@ -228,11 +240,6 @@ class Landing:
                 continue
             found.append(LandedFile(f"{source.path}/{inside}", size, modified))
         return sorted(found, key=lambda f: f.path)
-
-    def _listed(self, base: str) -> Iterator[tuple[str, int, datetime]]:
-        for info in self._fs.get_file_info(fs.FileSelector(base, recursive=True)):
-            if info.type == fs.FileType.File:
-                yield info.path[len(base) + 1 :], info.size or 0, _modified(info.mtime_ns)
 
 
 def _walk(root: str, tell: Callable[[str, str], None]) -> Iterator[tuple[str, int, datetime]]:

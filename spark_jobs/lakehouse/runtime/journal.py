@@ -9,7 +9,8 @@ import dataclasses
 import threading
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -20,6 +21,8 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake import Transaction as AppTransaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 
+from lakehouse import lease, sizes
+from lakehouse.errors import TryAgain
 from lakehouse.instants import of_micros
 from lakehouse.runtime.delta_log import DeltaLog, one_of, selected
 
@@ -33,6 +36,8 @@ PROPERTIES = {
     # Nobody reads an old version of them.
     "delta.logRetentionDuration": "interval 7 days",
 }
+ATTEMPTS = 10
+"""How often an append is made, each time after somebody has deleted records meanwhile."""
 TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), datetime: pa.timestamp("us", "UTC")}
 
 
@@ -146,30 +151,39 @@ class LogStore:
         return selected(found, query)
 
     def append(self, table: str, rows: pa.Table, once: Transaction | None) -> bool:
+        ours = [AppTransaction(once.application, once.version)] if once else None
         with self._writing:
-            found = self._log.newest(table) or self._create(table, rows.schema)
-            if once and (found.transaction_version(once.application) or -1) >= once.version:
-                return False
-            ours = [AppTransaction(once.application, once.version)] if once else None
-            others = set(rows.column_names) ^ {f.name for f in found.schema().fields}
-            try:
-                write_deltalake(
-                    found, rows, mode="append", schema_mode="merge" if others else None,
-                    commit_properties=CommitProperties(app_transactions=ours),
-                )  # fmt: skip
-            except CommitFailedError as error:
-                self._log.forget(table)
-                if once and "Concurrent transaction" in str(error):
+            for attempt in range(ATTEMPTS):
+                found = self._log.newest(table) or self._create(table, rows.schema)
+                if once and (found.transaction_version(once.application) or -1) >= once.version:
                     return False
-                raise
+                others = set(rows.column_names) ^ {f.name for f in found.schema().fields}
+                try:
+                    write_deltalake(
+                        found, rows, mode="append", schema_mode="merge" if others else None,
+                        commit_properties=CommitProperties(app_transactions=ours),
+                    )  # fmt: skip
+                    break
+                except CommitFailedError as error:
+                    self._log.forget(table)
+                    if once and "Concurrent transaction" in str(error):
+                        return False
+                    # A delete meanwhile: deltalake takes an append for one that reads.
+                    if "deleted data" not in str(error) or attempt + 1 == ATTEMPTS:
+                        raise
+            self._keep_few_files(table, found)
             return True
+
+    def _keep_few_files(self, table: str, found: DeltaTable) -> None:
+        """So that what it takes to read the table does not grow with every record."""
+        if len(found.file_uris()) > sizes.JOURNAL_FILES:
+            self._compact(table, sizes.JOURNAL_FILE_BYTES)
 
     def _create(self, table: str, schema: pa.Schema) -> DeltaTable:
         try:
-            once = CommitProperties(max_commit_retries=0)
             return DeltaTable.create(
-                self._log.address(table), schema, configuration=PROPERTIES, commit_properties=once,
-                storage_options=self._log.options,
+                self._log.address(table), schema, configuration=PROPERTIES,
+                commit_properties=CommitProperties(max_commit_retries=0), storage_options=self._log.options,
             )  # fmt: skip
         except DeltaError:
             # Another run has made it at the same moment.
@@ -179,18 +193,34 @@ class LogStore:
             return found
 
     def delete(self, table: str, condition: str) -> None:
-        with self._writing:
-            found = self._log.newest(table)
+        with self._writing, self._alone(table) as found:
             if found is not None:
                 found.delete(condition)
 
     def compact(self, table: str) -> tuple[int, int]:
         with self._writing:
-            found = self._log.newest(table)
-            if found is None:
-                return 0, 0
-            done = found.optimize.compact()
-            return done["numFilesAdded"], done["numFilesRemoved"]
+            return self._compact(table)
+
+    def _compact(self, table: str, target_size: int | None = None) -> tuple[int, int]:
+        try:
+            with self._alone(table, patience=0) as found:
+                if found is None:
+                    return 0, 0
+                done = found.optimize.compact(target_size=target_size)
+                return done["numFilesAdded"], done["numFilesRemoved"]
+        except TryAgain:
+            # Another run is at it.
+            return 0, 0
+
+    @contextmanager
+    def _alone(self, table: str, patience: float = lease.STALE) -> Iterator[DeltaTable | None]:
+        """The newest version, of which no other run takes files away meanwhile.
+
+        Of two who do, deltalake commits both, and then rows are there twice.
+        """
+        path = f"{self._log.location}/{lease.OF_TABLES}/{table}"
+        with lease.hold(path, "journal", lambda text: None, patience=patience, poll=0.05):
+            yield self._log.newest(table)
 
 
 def schema_of(record: type) -> pa.Schema:

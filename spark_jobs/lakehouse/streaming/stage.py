@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 from pyspark.java_gateway import ensure_callback_server_started
 from pyspark.sql import SparkSession
@@ -90,7 +89,7 @@ class Stream:
     def __init__(self, context: Context, chosen: options.Stream, inputs: list[Input], stop: threading.Event) -> None:
         self._context, self._chosen, self._inputs, self._stop = context, chosen, inputs, stop
         self._files = options.Ingest(landing=chosen.landing)
-        self._leases = Path(chosen.leases) if chosen.leases else None
+        self._leases = chosen.leases
         self._merging = threading.Lock()
         self._validating = threading.Lock()
         self._pulses = {i.name: Pulse(i.name) for i in inputs}
@@ -256,10 +255,10 @@ class Stream:
     @contextmanager
     def _alone(self, stage: str) -> Iterator[Callable[[], None]]:
         """Hold the lease of a stage, for which the DAGs' tasks wait too; gives what says whether it is still held."""
-        if self._leases is None:
+        if not self._leases:
             yield lambda: None
             return
-        with lease.hold(str(self._leases / stage), self._context.run_id, self._say, yielding=True) as held:
+        with lease.hold(f"{self._leases.rstrip('/')}/{stage}", self._context.run_id, self._say, yielding=True) as held:
             yield held.check
 
     def _round(self, stage: str, fence: Callable[[], None] = lambda: None, only: list[str] | None = None) -> Context:
