@@ -69,11 +69,14 @@ class S3Server:
                 (folder / key).parent.mkdir(parents=True, exist_ok=True)
                 (folder / key).write_bytes(content)
 
+    def keys(self, bucket: str, prefix: str = "") -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return [found["Key"] for page in pages for found in page.get("Contents", ())]
+
     def objects(self, bucket: str, prefix: str = "") -> Iterator[tuple[str, bytes]]:
         """(key, content) of each object below a prefix."""
-        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for found in page.get("Contents", ()):
-                yield found["Key"], self.client.get_object(Bucket=bucket, Key=found["Key"])["Body"].read()
+        for key in self.keys(bucket, prefix):
+            yield key, self.client.get_object(Bucket=bucket, Key=key)["Body"].read()
 
     def requests(self) -> Counter[str]:
         """How many requests there have been: of each method, and LIST for listings."""

@@ -65,6 +65,18 @@ REFUSED = re.compile(r"Permission denied|Mkdirs failed|No space left on device|N
 """What the machine says when a file cannot be written."""
 
 
+NO_ACCESS = re.compile(
+    r"AccessDeniedException|NoAuthWithAWSException|Unable to load credentials|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken"
+    r"|ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|The operation lacked the necessary privileges|no credentials found in chain"
+)
+NO_BUCKET = re.compile(r"UnknownStoreException|NoSuchBucket|NO_SUCH_BUCKET")
+AWAY = re.compile(
+    r"Generic (S3|GCS|MicrosoftAzure) error|Unable to execute HTTP request|AWSClientIOException|AWSServiceThrottledException"
+    r"|AWSStatus500Exception|AWS Error (NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE)"
+)
+STORE = re.compile("|".join(p.pattern for p in (NO_ACCESS, NO_BUCKET, AWAY)))
+
+
 def named(error: BaseException) -> LakehouseError | None:
     """The named error that something raised by Spark, Py4J or a socket amounts to; None for a bug."""
     if isinstance(error, LakehouseError):
@@ -98,11 +110,8 @@ def named(error: BaseException) -> LakehouseError | None:
             "Spark lacks what reads and writes S3",
             todo="Run make setup WITH=s3, or add hadoop-aws and the AWS SDK to Spark's jars.",
         )
-    if re.search(r"AccessDeniedException|NoAuthWithAWSException|Unable to load credentials|InvalidAccessKeyId", said):
-        return ConfigurationError(
-            f"the object store refuses access: {first_line(error)}",
-            todo="Check the credentials, whether they have expired, and their rights there.",
-        )
+    if store := _of_a_store(said):
+        return store
     if isinstance(error, PermissionError):
         return ConfigurationError(f"not allowed: {error}", todo="Check the folder's owner and permissions.")
     for line, bare in zip(str(error).splitlines(), said.splitlines(), strict=False):
@@ -112,6 +121,22 @@ def named(error: BaseException) -> LakehouseError | None:
                 todo="Check the warehouse's address, owner and space.",
             )
     return None
+
+
+def _of_a_store(said: str) -> LakehouseError | None:
+    """What an object store says by way of Hadoop, deltalake or Arrow, but for the quoted parts."""
+    found = STORE.search(said)
+    if found is None:
+        return None
+    # deltalake draws a tree of causes, in colours.
+    words = " ".join(re.sub(r"\x1b\[\d*m|\u21b3", " ", said[found.start() :]).split())[:300]
+    if NO_ACCESS.search(said):
+        todo = "Check the credentials, whether they have expired, and their rights there."
+        return ConfigurationError(f"the object store refuses access: {words}", todo=todo)
+    if NO_BUCKET.search(said):
+        return ConfigurationError(f"there is no such bucket: {words}", todo="Make it, or mend the address.")
+    todo = "Run it again: it goes on where this run stopped. If it stays away, check the address."
+    return ServiceUnavailable(f"the object store does not answer: {words}", todo=todo)
 
 
 def first_line(error: BaseException) -> str:
