@@ -10,7 +10,7 @@ WORKDIR /opt/lakehouse
 COPY requirements.txt ./
 COPY bin/setup bin/setup
 COPY conf conf
-RUN bin/setup && rm -rf var/ivy /root/.cache /root/.ivy2*
+RUN WITH=s3 bin/setup && rm -rf var/ivy /root/.cache /root/.ivy2*
 
 COPY contracts contracts
 COPY sources sources
