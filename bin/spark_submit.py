@@ -61,6 +61,7 @@ def prepared(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[
         if "-XX:ArchiveClassesAtExit" not in given:
             # One that does not fit, of another Java or other jars, is left aside, and nothing is said of it.
             added.append(f'"-XX:SharedArchiveFile={ARCHIVE}" -Xshare:auto -Xlog:cds=off -Xlog:cds+dynamic=off')
+    extra += _of_s3(environment)
     if (work := environment.get("LAKEHOUSE_WORK")) in COMPILERS:
         added.append(COMPILERS[work])
     # What is given comes last, and so it counts.
@@ -88,6 +89,20 @@ def by_python(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple
     env = {**environment, "PYTHONUNBUFFERED": "YES", "PYTHONHASHSEED": "0"}
     env["PYSPARK_SUBMIT_ARGS"] = shlex.join([*options, "pyspark-shell"])
     return [python, application, *own], env
+
+
+def _of_s3(environment: Mapping[str, str]) -> list[str]:
+    """What the variables of AWS say, of which Hadoop knows the credentials alone. ``lakehouse/storage.py`` has the same for the others."""
+    endpoint = (environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or "").rstrip("/")
+    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or ("us-east-1" if endpoint else "")
+    settings = {
+        "endpoint": endpoint,
+        "path.style.access": "true" if endpoint else "",
+        "endpoint.region": region,
+    }
+    return [
+        text for name, value in settings.items() if value for text in ("--conf", f"spark.hadoop.fs.s3a.{name}={value}")
+    ]
 
 
 def _may_leave_folder(options: Sequence[str], environment: Mapping[str, str]) -> bool:

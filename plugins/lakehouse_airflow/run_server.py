@@ -169,9 +169,6 @@ class RunServer:
             return None
 
     def _command(self, port: int) -> list[str]:
-        # Here, because it takes a second that every parse of a DAG file would pay.
-        from lakehouse_airflow.suite import settings
-
         ours = {
             "spark.connect.grpc.binding.address": "127.0.0.1",
             "spark.connect.grpc.binding.port": str(port),
@@ -179,11 +176,7 @@ class RunServer:
         return [
             *("spark-submit", "--name", "lakehouse", "--master", "local[*]"),
             *("--class", "org.apache.spark.sql.connect.service.SparkConnectServer"),
-            *(
-                text
-                for name, value in (settings() | {**self._conf} | ours).items()
-                for text in ("--conf", f"{name}={value}")
-            ),
+            *(text for name, value in ({**self._conf} | ours).items() for text in ("--conf", f"{name}={value}")),
             "spark-internal",
         ]
 

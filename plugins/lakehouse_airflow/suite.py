@@ -18,7 +18,7 @@ from lakehouse.errors import ConfigurationError
 from lakehouse.maintenance.needs import COMMITS, OPERATIONS, Layout, Need, commit, layout, need
 from lakehouse.odcs import load_contracts
 from lakehouse.runtime.progress import Batch, Record, batches_of, open_refusals, to_merge, to_validate
-from lakehouse.storage import canonical, is_uri, options, settings
+from lakehouse.storage import canonical, is_uri, options
 
 __all__ = [
     "COMMITS",
@@ -39,7 +39,6 @@ __all__ = [
     "need",
     "open_refusals",
     "options",
-    "settings",
     "to_merge",
     "to_validate",
 ]

@@ -12,7 +12,7 @@ from pyspark import SparkContext
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
-from lakehouse import sizes, storage
+from lakehouse import sizes
 from lakehouse.engine import engine
 
 NEEDED = {
@@ -50,9 +50,6 @@ def build_session(app_name: str) -> SparkSession:
     """
     atexit.register(wait_for_jvm)
     builder = SparkSession.builder.appName(app_name)
-    if engine().owns_jvm:
-        for name, value in storage.settings().items():
-            builder = builder.config(name, value)
     if not engine().has_delta:
         builder = builder.config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension").config(
             "spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog"

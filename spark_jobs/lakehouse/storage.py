@@ -7,6 +7,8 @@ an argument:
 * ``AWS_ACCESS_KEY_ID`` and the rest of the default chain (a profile, a web identity, the machine's own role),
 * ``AWS_REGION`` or ``AWS_DEFAULT_REGION``,
 * ``AWS_ENDPOINT_URL_S3`` or ``AWS_ENDPOINT_URL``: another server that speaks S3, whose buckets are part of the path.
+
+Spark gets the same from ``bin/spark_submit.py`` and ``conf/spark-defaults.conf``, on every backend that has a JVM of the project's.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 OF_S3 = ("s3", "s3a", "s3n")
 DEFAULT_REGION = "us-east-1"
-DEFAULT_CHAIN = "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider"
 SILENCE = {"connect": 10.0, "request": 60.0}
 """Seconds without a connection, and without an answer, after which a request is made again."""
 
@@ -105,19 +106,6 @@ def options(location: str, environment: Mapping[str, str] = os.environ) -> dict[
     if endpoint:
         found |= {"aws_endpoint": endpoint, "aws_allow_http": str(endpoint.startswith("http://")).lower()}
     return {name: value for name, value in found.items() if value}
-
-
-def settings(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What Spark must be told when it starts."""
-    endpoint, region = _endpoint(environment), _region(environment)
-    found = {
-        "fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
-        "fs.s3a.aws.credentials.provider": DEFAULT_CHAIN,
-        "fs.s3a.endpoint.region": region or (DEFAULT_REGION if endpoint else ""),
-        "fs.s3a.endpoint": endpoint,
-        "fs.s3a.path.style.access": "true" if endpoint else "",
-    }
-    return {f"spark.hadoop.{name}": value for name, value in found.items() if value}
 
 
 def objects(location: str, environment: Mapping[str, str] = os.environ) -> tuple[ObjectStore, str]:

@@ -188,8 +188,6 @@ import sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 from lakehouse import storage
-from lakehouse_airflow.lake import Lake
-from loopback import free_port
 from lakehouse.report import RunReport
 from lakehouse.session import build_session
 from lakehouse.tables import Warehouse

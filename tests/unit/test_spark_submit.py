@@ -43,6 +43,25 @@ def test_what_the_caller_says_of_the_jvm_comes_last(set_up: Path, work: str) -> 
     assert environment["SPARK_SUBMIT_OPTS"].endswith(f" {COMPILERS[work]} -Xshare:off")
 
 
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, []),
+        ({"AWS_DEFAULT_REGION": "eu-west-1", "AWS_SECRET_ACCESS_KEY": "secret"}, ["endpoint.region=eu-west-1"]),
+        (
+            {"AWS_ENDPOINT_URL": "http://a:1/", "AWS_ENDPOINT_URL_S3": "http://b:2/"},
+            ["endpoint=http://b:2", "path.style.access=true", "endpoint.region=us-east-1"],
+        ),
+    ],
+)
+def test_hadoop_is_told_where_s3_is_and_no_secret(
+    set_up: Path, environment: dict[str, str], expected: list[str]
+) -> None:
+    arguments, _ = prepared(["a.py"], environment)
+    settings = [text for value in expected for text in ("--conf", f"spark.hadoop.fs.s3a.{value}")]
+    assert arguments == ["--properties-file", str(set_up / "conf/spark-defaults.conf"), *settings, "a.py"]
+
+
 def test_java_knows_the_options_of_both_amounts_of_work() -> None:
     for options in COMPILERS.values():
         done = subprocess.run(["java", *options.split(), "-version"], capture_output=True, text=True, timeout=60)

@@ -57,18 +57,12 @@ def test_another_server_that_speaks_s3_is_told_to_all_and_no_secret_is() -> None
         "aws_conditional_put": "etag", "aws_region": "us-east-1", "aws_endpoint": "http://127.0.0.1:9",
         "aws_allow_http": "true",
     }  # fmt: skip
-    spark = storage.settings(ENDPOINT)
-    assert spark["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:9"
-    assert spark["spark.hadoop.fs.s3a.path.style.access"] == "true"
-    assert "secret" not in f"{told}{spark}"
+    assert "secret" not in str(told)
 
 
 def test_of_amazons_own_only_the_region_is_told() -> None:
     environment = {"AWS_DEFAULT_REGION": "eu-west-1"}
     assert storage.options("s3://lake/a", environment) == {"aws_conditional_put": "etag", "aws_region": "eu-west-1"}
-    spark = storage.settings(environment)
-    assert spark["spark.hadoop.fs.s3a.endpoint.region"] == "eu-west-1"
-    assert not {"spark.hadoop.fs.s3a.endpoint", "spark.hadoop.fs.s3a.path.style.access"} & spark.keys()
 
 
 @pytest.mark.parametrize("location", ["/data", "file:///data", "hdfs://name/data"])
