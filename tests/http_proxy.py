@@ -13,10 +13,13 @@ PASSED_ON = {"connection", "transfer-encoding", "content-length"}
 
 
 class Proxy:
-    """``before`` sees each request's method and address, and may wait, raise ConnectionError to cut it off, or give an answer's status."""
+    """``before`` sees each request's method and address, and may wait, raise ConnectionError to cut it off, or give an
+    answer's status; by ``after``, the answer to what the server has done is lost."""
 
-    def __init__(self, port: int, before: Callable[[str, str], int | None]) -> None:
-        outer, self._target, self.before = self, port, before
+    def __init__(
+        self, port: int, before: Callable[[str, str], int | None], after: Callable[[str, str], bool] = lambda *_: True
+    ) -> None:
+        outer, self._target, self.before, self.after = self, port, before, after
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -71,6 +74,9 @@ class Proxy:
             content = answer.read()
         finally:
             target.close()
+        if not self.after(request.command, request.path):
+            request.close_connection = True
+            return
         request.send_response_only(answer.status, answer.reason)
         for name, value in answer.getheaders():
             if name.lower() not in PASSED_ON:

@@ -66,7 +66,7 @@ REFUSED = re.compile(r"Permission denied|Mkdirs failed|No space left on device|N
 
 
 NO_ACCESS = re.compile(
-    r"AccessDeniedException|NoAuthWithAWSException|Unable to load credentials|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken"
+    r"AccessDeniedException: s3a?://|NoAuthWithAWSException|Unable to load credentials|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken"
     r"|ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|The operation lacked the necessary privileges|no credentials found in chain"
 )
 NO_BUCKET = re.compile(r"UnknownStoreException|NoSuchBucket|NO_SUCH_BUCKET")
@@ -74,7 +74,10 @@ AWAY = re.compile(
     r"Generic (S3|GCS|MicrosoftAzure) error|Unable to execute HTTP request|AWSClientIOException|AWSServiceThrottledException"
     r"|AWSStatus500Exception|AWS Error (NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE)"
 )
+REFUSES = re.compile(r"non-2xx status code (30\d|501|4(?!08|29)\d\d)|redirect without LOCATION")
 STORE = re.compile("|".join(p.pattern for p in (NO_ACCESS, NO_BUCKET, AWAY)))
+ANSWER = re.compile(r"(<\?xml|<Error>).*?(</Error>|$)", re.DOTALL)
+"""What S3 answers: it may quote a token or a key."""
 
 
 def named(error: BaseException) -> LakehouseError | None:
@@ -110,7 +113,7 @@ def named(error: BaseException) -> LakehouseError | None:
             "Spark lacks what reads and writes S3",
             todo="Run make setup WITH=s3, or add hadoop-aws and the AWS SDK to Spark's jars.",
         )
-    if store := _of_a_store(said):
+    if store := of_a_store(said):
         return store
     if isinstance(error, PermissionError):
         return ConfigurationError(f"not allowed: {error}", todo="Check the folder's owner and permissions.")
@@ -123,18 +126,34 @@ def named(error: BaseException) -> LakehouseError | None:
     return None
 
 
-def _of_a_store(said: str) -> LakehouseError | None:
-    """What an object store says by way of Hadoop, deltalake or Arrow, but for the quoted parts."""
+def without_answer(said: str) -> str:
+    """What a library says of a store, with nothing of the store's answer but its code, and none of the colours."""
+
+    def code(answer: re.Match[str]) -> str:
+        found = re.search(r"<Code>(\w+)</Code>", answer[0])
+        return found[1] if found else ""
+
+    # deltalake draws a tree of causes, in colours.
+    return " ".join(re.sub(r"\x1b\[\d*m|\u21b3", " ", ANSWER.sub(code, said)).split())
+
+
+def of_a_store(said: str) -> LakehouseError | None:
+    """What an object store says by way of Hadoop, deltalake, obstore or Arrow, but for the quoted parts; None if it is none of these."""
     found = STORE.search(said)
     if found is None:
         return None
-    # deltalake draws a tree of causes, in colours.
-    words = " ".join(re.sub(r"\x1b\[\d*m|\u21b3", " ", said[found.start() :]).split())[:300]
+    words = without_answer(said)
+    words = words[found.start() if (found := STORE.search(words)) else 0 :][:300]
     if NO_ACCESS.search(said):
         todo = "Check the credentials, whether they have expired, and their rights there."
         return ConfigurationError(f"the object store refuses access: {words}", todo=todo)
     if NO_BUCKET.search(said):
         return ConfigurationError(f"there is no such bucket: {words}", todo="Make it, or mend the address.")
+    if REFUSES.search(said):
+        return ConfigurationError(
+            f"the object store refuses a request: {words}",
+            todo="Check the address, the region, and that it knows conditional puts.",
+        )
     todo = "Run it again: it goes on where this run stopped. If it stays away, check the address."
     return ServiceUnavailable(f"the object store does not answer: {words}", todo=todo)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from lakehouse import storage
-from lakehouse.errors import ConfigurationError, LakehouseError, ServiceUnavailable, TryAgain
+from lakehouse.errors import ConfigurationError, LakehouseError, TryAgain
 from lakehouse.lease_notes import FileNote, Holder, Note, ObjectNote
 
 OF_TABLES = "_leases"
@@ -42,14 +42,18 @@ class Lease:
                 todo="Nothing more is written by this one; run it again when the other has ended.",
             )
 
-    def beat(self, every: float) -> None:
-        """Touch the note until the lease is released; when it is lost, have the process end as by SIGTERM."""
+    def beat(self, every: float, stale: float) -> None:
+        """Touch the note until the lease is released; when it is lost, or may be by now, have the process end as by SIGTERM."""
+        alive = time.monotonic()
         while not self._over.wait(every):
-            # A share or a store that is away for a moment: the next beat tries again, and stale is twelve beats away.
-            with suppress(OSError, ServiceUnavailable):
-                if not self._note.touch(self._mine) and not self._over.is_set():
-                    os.kill(os.getpid(), signal.SIGTERM)
-                    return
+            is_ours = True
+            # A share or a store that is away, or refuses, for a moment: the next beat tries again, and stale is twelve beats away.
+            with suppress(OSError, LakehouseError):
+                is_ours = self._note.touch(self._mine)
+                alive = time.monotonic()
+            if (not is_ours or time.monotonic() - alive > max(stale, 2 * every)) and not self._over.is_set():
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
 
     def release(self) -> None:
         self._over.set()
@@ -101,7 +105,7 @@ def hold(
             f"the lease cannot be taken: {error.strerror}", where=path, todo="Name a folder that can be written."
         ) from error
     held = Lease(path, note, holder)
-    beats = threading.Thread(target=held.beat, args=(every,), daemon=True, name="lease")
+    beats = threading.Thread(target=held.beat, args=(every, stale), daemon=True, name="lease")
     beats.start()
     try:
         yield held

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psutil
 
 from lakehouse import storage
-from lakehouse.errors import ConfigurationError, ServiceUnavailable
+from lakehouse.errors import ConfigurationError, ServiceUnavailable, of_a_store, without_answer
 
 if TYPE_CHECKING:
     from obstore import UpdateVersion
@@ -132,6 +133,7 @@ class Noted:
     holder: Holder
     released: bool
     beat: int
+    nonce: str
     version: UpdateVersion
 
 
@@ -146,6 +148,8 @@ class ObjectNote:
         self._store, self._key = storage.objects(self._address)
         self._looked: tuple[UpdateVersion, float] | None = None
         self._noted: Noted | None = None
+        # Tells what this one has written from what another thread or run has.
+        self._nonce = uuid.uuid4().hex
         # The thread that touches it, and the one that releases it.
         self._writing = threading.Lock()
 
@@ -171,7 +175,8 @@ class ObjectNote:
 
     def touch(self, mine: Holder) -> bool:
         with self._writing:
-            return self._write(mine, self._noted)
+            # A beat that comes after the end must not take it again.
+            return bool(self._noted and self._noted.released) or self._write(mine, self._noted)
 
     def release(self, mine: Holder) -> None:
         with self._writing:
@@ -180,12 +185,17 @@ class ObjectNote:
     def _write(self, mine: Holder, before: Noted | None, released: bool = False) -> bool:
         """Note the holder if the object is still as it was; false if it is not."""
         # A store may name versions by content, so no two are alike.
-        noted = Noted(mine, released, before.beat + 1 if before else 0, {})
-        text = json.dumps(asdict(mine) | {"released": released, "beat": noted.beat})
+        noted = Noted(mine, released, before.beat + 1 if before else 0, self._nonce, {})
+        text = json.dumps(asdict(mine) | {"released": released, "beat": noted.beat, "nonce": self._nonce})
         version = self._put(self._key, text.encode(), before.version if before else "create")
-        if version is None:
+        if version is not None:
+            self._noted = replace(noted, version=version)
+            return True
+        # Of a put whose answer is lost, the library makes another one, which finds the first.
+        there = self._get()
+        if there is None or (there.nonce, there.beat, there.holder) != (self._nonce, noted.beat, mine):
             return False
-        self._noted = replace(noted, version=version)
+        self._noted = there
         return True
 
     def _is_stale(self, there: Noted, stale: float) -> bool:
@@ -215,7 +225,9 @@ class ObjectNote:
             found = obstore.get(self._store, self._key)
             version: Any = {name: value for name in ("e_tag", "version") if (value := found.meta[name])}
             holder, other = _read(bytes(found.bytes()).decode(errors="replace"), self._address)
-            return Noted(holder, bool(other.get("released")), int(other.get("beat", 0)), version)
+            return Noted(
+                holder, bool(other.get("released")), int(other.get("beat", 0)), str(other.get("nonce", "")), version
+            )  # fmt: skip
         return None
 
     def _put(self, key: str, content: bytes, mode: Any) -> UpdateVersion | None:
@@ -239,23 +251,26 @@ class ObjectNote:
 
         try:
             yield
-        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError):
             raise ConfigurationError(
                 "the lease cannot be taken: access is denied", where=self._address,
                 todo="Check the credentials, and their rights to read, write and delete there.",
-            ) from error  # fmt: skip
+            ) from None  # fmt: skip
         except exceptions.BaseError as error:
+            known = of_a_store(str(error))
+            if known is not None and not isinstance(known, ServiceUnavailable):
+                raise known from None
             raise ServiceUnavailable(
-                f"the lease cannot be reached: {' '.join(str(error).split())[:300]}", where=self._address,
+                f"the lease cannot be reached: {without_answer(str(error))[:300]}", where=self._address,
                 todo="Check the address; run it again when the store answers.",
-            ) from error  # fmt: skip
+            ) from None  # fmt: skip
 
 
 def _read(text: str, where: str) -> tuple[Holder, dict[str, Any]]:
     """The holder that a note names, and what else it says."""
     try:
         found = json.loads(text)
-        other = {name: found.pop(name) for name in ("released", "beat") if name in found}
+        other = {name: found.pop(name) for name in ("released", "beat", "nonce") if name in found}
         return Holder(**found), other
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigurationError(

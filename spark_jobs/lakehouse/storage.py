@@ -22,6 +22,8 @@ from urllib.parse import unquote
 
 from pyarrow import fs
 
+from lakehouse.errors import ConfigurationError, without_answer
+
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
@@ -122,7 +124,11 @@ def objects(location: str, environment: Mapping[str, str] = os.environ) -> tuple
     if "AWS_ACCESS_KEY_ID" not in environment:
         from obstore.auth.boto3 import Boto3CredentialProvider
 
-        chain["credential_provider"] = Boto3CredentialProvider()
+        try:
+            chain["credential_provider"] = Boto3CredentialProvider()
+        except ValueError as error:
+            todo = "Set AWS_PROFILE, or another of the variables that AWS's tools know."
+            raise ConfigurationError("there are no credentials", where=location, todo=todo) from error
     limits = {"connect_timeout": f"{SILENCE['connect']:.0f}s", "timeout": f"{SILENCE['request']:.0f}s"}
     store = S3Store(box, config=config, client_options={"allow_http": allow_http, **limits}, **chain)  # type: ignore[arg-type]
     return store, key
@@ -138,7 +144,7 @@ def write_text(location: str, text: str) -> None:
             store, key = objects(canonical(location))
             obstore.put(store, key, text.encode(), use_multipart=False)
         except (BaseError, ValueError) as error:
-            raise OSError(" ".join(str(error).split())[:300]) from error
+            raise OSError(without_answer(str(error))[:300]) from None
         return
     target = Path(below(location))
     target.parent.mkdir(parents=True, exist_ok=True)

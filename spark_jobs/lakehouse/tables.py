@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FIRST_ROWS = Transaction("first rows", 1)
 """By it an empty table gets its rows without a MERGE: of two writers at once, one is late and merges."""
+PATIENCE = 4 * 3600.0
+"""Seconds for which a table's lease is waited for: its holder may cluster a large table, and one that is gone is found out sooner."""
 MERGED = ("inserted", "updated", "deleted")
 
 
@@ -294,7 +296,7 @@ class Warehouse(Tables):
             yield
             return
         path = f"{self.location}/{lease.OF_TABLES}/{table}"
-        with lease.hold(path, self._report.run_id, self._report.say, poll=0.2):
+        with lease.hold(path, self._report.run_id, self._report.say, patience=PATIENCE, poll=0.2):
             yield
 
     def _note_write(self, table: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from lakehouse.errors import named
+from lakehouse.errors import named, without_answer
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from lakehouse.errors import named
         ),
         ("Generic S3 error: NoSuchBucket", 78, "there is no such bucket"),
         ("Kernel error -> Operation not supported\n no credentials found in chain. Attempted:", 78, "refuses access"),
-        ("o1.save.\n: java.nio.file.AccessDeniedException: s3://a/b: getFileStatus", 78, "refuses access"),
+        ("o1.save.\n: java.nio.file.AccessDeniedException: s3a://a/b: getFileStatus", 78, "refuses access"),
         (
             "o1.save.\n: org.apache.hadoop.fs.s3a.UnknownStoreException: s3://a/b: Bucket does not exist",
             78,
@@ -49,3 +49,25 @@ def test_what_an_object_store_says(said: str, code: int, words: str) -> None:
 )
 def test_a_value_that_reads_like_a_stores_word_is_none(value: str) -> None:
     assert named(ValueError(f"[CAST_INVALID_INPUT] The value '{value}' of the type \"STRING\" cannot be cast")) is None
+
+
+def test_what_a_store_answers_is_not_quoted_but_for_its_code() -> None:
+    answer = (
+        "Generic S3 error: Server returned non-2xx status code 400: <?xml version='1.0'?><Error><Code>ExpiredToken</Code>"
+        "<Message>old</Message><Token-0>the-token</Token-0></Error>"
+    )
+    error = named(OSError(answer))
+    assert error is not None
+    assert (error.exit_code, "ExpiredToken" in str(error), "the-token" in str(error)) == (78, True, False)
+    assert "the-token" not in without_answer(answer)
+
+
+@pytest.mark.parametrize("status", [301, 403, 501])
+def test_what_no_other_try_can_mend_is_no_service_that_is_away(status: int) -> None:
+    error = named(OSError(f"Generic S3 error: Error performing PUT: Server returned non-2xx status code {status} x"))
+    assert error is not None
+    assert error.exit_code == 78
+
+
+def test_a_file_of_this_machine_that_may_not_be_read_is_no_store() -> None:
+    assert named(ValueError("o1.load.\n: java.nio.file.AccessDeniedException: /data/a.csv")) is None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from http_proxy import Proxy
 from lakehouse import lease, lease_notes
 from lakehouse.errors import ConfigurationError, ServiceUnavailable, TryAgain
 from loopback import free_port
@@ -54,8 +57,8 @@ class File:
 class Object:
     """Where it is an object."""
 
-    def __init__(self, server: S3Server, name: str) -> None:
-        self._client, self._key = server.client, f"{name}/merge"
+    def __init__(self, server: S3Server, folder: str, name: str = "merge") -> None:
+        self._client, self._key = server.client, f"{folder}/{name}"
         self.address = f"s3a://leases/{self._key}"
 
     def write(self, text: str) -> None:
@@ -191,6 +194,61 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "leases").write_text("a file")
     with pytest.raises(ConfigurationError, match="the lease cannot be taken"), hold(File(tmp_path)):
         pytest.fail("held")
+
+
+def test_a_put_whose_answer_is_lost_is_ours(server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The library makes it again, and finds what the first one has put."""
+    puts = itertools.count(1)
+
+    def answered(method: str, address: str) -> bool:
+        return method != "PUT" or next(puts) % 2 == 0
+
+    with Proxy(server.port, lambda *_: None, answered).running() as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.port}")
+        address = f"s3://leases/{tmp_path.name}/lost"
+        for number in (1, 2):
+            with lease.hold(address, "my run", [].append, patience=0, every=0.2) as held:
+                time.sleep(1)
+                held.check()
+            assert json.loads(Object(server, tmp_path.name, "lost").read())["token"] == number
+        assert next(puts) > 8, "nothing was lost"
+
+
+def test_who_has_released_it_does_not_take_it_again_by_a_late_beat(server: S3Server, tmp_path: Path) -> None:
+    place = Object(server, tmp_path.name)
+    note = lease_notes.ObjectNote(place.address)
+    mine, ours = note.take("my run", 60, False)
+    assert ours
+    note.release(mine)
+    assert note.touch(mine)
+    assert place.is_free()
+
+
+def test_who_cannot_show_that_it_is_alive_ends(server: S3Server, tmp_path: Path) -> None:
+    """A store that refuses for a moment is waited for; one that refuses for longer than others wait is not."""
+    refuses = threading.Event()
+
+    def before(method: str, address: str) -> int | None:
+        return 403 if refuses.is_set() and method == "PUT" else None
+
+    with Proxy(server.port, before).running() as proxy:
+        code = HOLDER.replace("every=0.1", "every=0.1, stale=2")
+        code = code.format(jobs=str(ROOT / "spark_jobs"), address=f"s3://leases/{tmp_path.name}/refused")
+        environment = os.environ | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{proxy.port}"}
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == "held\n"
+            refuses.set()
+            time.sleep(0.5)
+            refuses.clear()
+            time.sleep(2.5)
+            assert process.poll() is None
+            refuses.set()
+            assert process.wait(timeout=10) == -15
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def test_a_bucket_that_is_not_there_is_named(server: S3Server) -> None:

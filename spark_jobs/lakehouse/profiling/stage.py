@@ -40,14 +40,16 @@ def profile_files(
     folder, _, name = location.rstrip("/").rpartition("/")
     if not storage.is_uri(location) and not Path(location).exists():
         raise UsageError("no such file or folder", where=location)
-    found = Landing(folder).find(_input(name, "csv", options))
+    found = Landing(folder or "/").find(_input(name, "csv", options))
     pattern = ""
     if found is None:
         # A file, not a folder: it is looked for among its neighbours.
         folder, _, parent = folder.rpartition("/")
-        found = [f for f in Landing(folder).find(_input(parent, "csv", options)) or [] if f.path == f"{parent}/{name}"]
+        found = [
+            f for f in Landing(folder or "/").find(_input(parent, "csv", options)) or [] if f.path == f"{parent}/{name}"
+        ]
         name, pattern = parent, GLOB.sub(r"[\g<0>]", name)
-    landing, files = Landing(folder), found
+    landing, files = Landing(folder or "/"), found
     if not files:
         raise UsageError("no files", where=location, todo="Name a file, or a folder that has some.")
     kinds = {_kind(f.path) for f in files}

@@ -10,7 +10,7 @@ import threading
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -22,9 +22,9 @@ from deltalake import Transaction as AppTransaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from lakehouse import lease, sizes
-from lakehouse.errors import TryAgain
+from lakehouse.errors import LakehouseError
 from lakehouse.instants import of_micros
-from lakehouse.runtime.delta_log import DeltaLog, one_of, selected
+from lakehouse.runtime.delta_log import DeltaLog, arrow, one_of, selected
 
 T = TypeVar("T")
 Where = Mapping[str, Collection[str | int]]
@@ -176,8 +176,12 @@ class LogStore:
 
     def _keep_few_files(self, table: str, found: DeltaTable) -> None:
         """So that what it takes to read the table does not grow with every record."""
-        if len(found.file_uris()) > sizes.JOURNAL_FILES:
-            self._compact(table, sizes.JOURNAL_FILE_BYTES)
+        held = arrow(found.get_add_actions(flatten=True))["size_bytes"].to_pylist()
+        if sum(size < sizes.JOURNAL_FILE_BYTES for size in held) <= sizes.JOURNAL_FILES:
+            return
+        # The record is made; tidying can be left to the next one.
+        with suppress(LakehouseError, OSError, DeltaError):
+            self._compact(table, 8 * sizes.JOURNAL_FILE_BYTES, patience=0)
 
     def _create(self, table: str, schema: pa.Schema) -> DeltaTable:
         try:
@@ -201,19 +205,17 @@ class LogStore:
         with self._writing:
             return self._compact(table)
 
-    def _compact(self, table: str, target_size: int | None = None) -> tuple[int, int]:
-        try:
-            with self._alone(table, patience=0) as found:
-                if found is None:
-                    return 0, 0
-                done = found.optimize.compact(target_size=target_size)
-                return done["numFilesAdded"], done["numFilesRemoved"]
-        except TryAgain:
-            # Another run is at it.
-            return 0, 0
+    def _compact(
+        self, table: str, target_size: int | None = None, patience: float = 2 * lease.STALE
+    ) -> tuple[int, int]:
+        with self._alone(table, patience) as found:
+            if found is None:
+                return 0, 0
+            done = found.optimize.compact(target_size=target_size)
+            return done["numFilesAdded"], done["numFilesRemoved"]
 
     @contextmanager
-    def _alone(self, table: str, patience: float = lease.STALE) -> Iterator[DeltaTable | None]:
+    def _alone(self, table: str, patience: float = 2 * lease.STALE) -> Iterator[DeltaTable | None]:
         """The newest version, of which no other run takes files away meanwhile.
 
         Of two who do, deltalake commits both, and then rows are there twice.
