@@ -64,6 +64,11 @@ def needs_one_writer(location: str) -> bool:
     return scheme(location) == "s3"
 
 
+def has_folders(location: str) -> bool:
+    """Whether a folder may be there with nothing in it; on S3 there are only names that begin alike."""
+    return scheme(location) != "s3"
+
+
 def canonical(location: str) -> str:
     """A location in the one form in which everyone gets it: absolute, without a slash at its end."""
     if not is_uri(location):
@@ -118,7 +123,7 @@ def objects(location: str, environment: Mapping[str, str] = os.environ) -> tuple
     box, _, key = rest.partition("/")
     if kind != "s3":
         return from_url(f"{kind}://{box}"), key
-    config = {n.removeprefix("aws_"): v for n, v in options(location, environment).items() if n.startswith("aws_")}
+    config = {name.removeprefix("aws_"): value for name, value in options(location, environment).items()}
     allow_http = config.pop("allow_http", "false") == "true"
     chain: dict[str, Any] = {}
     if "AWS_ACCESS_KEY_ID" not in environment:

@@ -150,6 +150,16 @@ def test_a_holder_on_another_host_is_taken_over_when_it_has_been_still_for_too_l
         assert token(place) == 8
 
 
+def test_a_file_that_was_touched_too_long_ago_is_taken_over_at_once(tmp_path: Path) -> None:
+    place = File(tmp_path)
+    foreign(place, 7)
+    os.utime(place.path, (time.time() - 20,) * 2)
+    with pytest.raises(TryAgain, match="held by far"), hold(place, patience=0, stale=30):
+        pytest.fail("two hold it")
+    with hold(place, patience=0, stale=10):
+        assert token(place) == 8
+
+
 def test_the_holder_touches_it_so_that_it_is_not_taken_for_stale(place: File | Object, other) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(TryAgain, match="held by"), hold(place, patience=2.5, stale=1.5):
         pytest.fail("two hold it")
@@ -274,21 +284,21 @@ import os, sys
 sys.path.insert(0, {str(ROOT / "spark_jobs")!r})
 from lakehouse import lease
 log = os.open({str(tmp_path / "log")!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-for _ in range(10):
-    with lease.hold({place.address!r}, "run", lambda text: None, every=0.05):
+for _ in range(20):
+    with lease.hold({place.address!r}, "run", lambda text: None, every=0.01):
         os.write(log, b"in %d\\n" % os.getpid())
         os.write(log, b"out %d\\n" % os.getpid())
 """
-    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
-    assert [p.wait(timeout=60) for p in processes] == [0] * 4
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(5)]
+    assert [p.wait(timeout=60) for p in processes] == [0] * 5
     lines = (tmp_path / "log").read_text().splitlines()
-    assert len(lines) == 4 * 10 * 2
+    assert len(lines) == 5 * 20 * 2
     assert all(
         a.split() == ["in", pid] and b == f"out {pid}"
         for a, b in zip(lines[::2], lines[1::2], strict=True)
         for pid in [a.split()[1]]
     )
-    assert token(place) == 40
+    assert token(place) == 100
 
 
 def test_who_takes_it_again_and_again_lets_those_who_wait_go_first(place: File | Object) -> None:

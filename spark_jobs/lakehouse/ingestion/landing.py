@@ -212,17 +212,17 @@ class Landing:
             tell: is told what lies there and cannot be loaded, as text for a person.
         """
         base = f"{self._root}/{source.path}"
-        if isinstance(self._fs, fs.LocalFileSystem):
+        if storage.has_folders(self.location):
             there = self._fs.get_file_info(base).type
             if there == fs.FileType.File:
                 tell(f"{source.path} is a file, where the input's folder should be")
             if there != fs.FileType.Directory:
                 return None
+        if isinstance(self._fs, fs.LocalFileSystem):
             lying = _walk(base, lambda path, what: tell(f"{source.path}/{path} {what}"))
         else:
-            # A store has no folders: none is there if nothing lies below it.
             listed = self._fs.get_file_info(fs.FileSelector(base, allow_not_found=True, recursive=True))
-            if not listed:
+            if not listed and not storage.has_folders(self.location):
                 return None
             lying = (
                 (info.path[len(base) + 1 :], info.size or 0, _modified(info.mtime_ns))
