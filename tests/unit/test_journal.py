@@ -170,6 +170,17 @@ def test_files_of_a_megabyte_are_left_as_they_are(tmp_path: Path, monkeypatch: p
     assert len(some.read()) == 20_020
 
 
+def test_files_that_are_large_enough_have_nobody_look_whether_there_are_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sizes, "JOURNAL_FILE_BYTES", 1)
+    some = journal(tmp_path)
+    for n in range(12):
+        some.append([Thing("x", n)])
+    assert len(DeltaTable(str(tmp_path / "ops/things")).file_uris()) == 12
+    assert not (tmp_path / "_leases").exists(), "a lease is taken with each record"
+
+
 def test_a_record_is_made_though_tidying_fails(tmp_path: Path) -> None:
     some = journal(tmp_path)
     (tmp_path / "_leases").write_text("no folder")
